@@ -1,0 +1,146 @@
+//! The host: its threads, its buffers, and its kernels.
+//!
+//! Kernels take slices and strided layouts and are safe to call; where they write in parallel to interleaved places, the unsafe
+//! block says why the places are disjoint. Loops are compiled for the processor at hand through [`pulp`]: a plain x86-64 build
+//! uses AVX2 or AVX-512 where they are there.
+
+pub(crate) mod columns;
+pub(crate) mod elementwise;
+pub(crate) mod gemm;
+pub(crate) mod gram;
+pub(crate) mod linalg;
+pub(crate) mod pool;
+pub(crate) mod reduce;
+
+use crate::scalar::Element;
+use rayon::{ThreadPool, ThreadPoolBuilder, prelude::*};
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+/// The host with a number of threads.
+#[derive(Clone)]
+pub(crate) struct Cpu {
+    /// None: one thread, the caller's.
+    pool: Option<Arc<ThreadPool>>,
+}
+
+impl Cpu {
+    pub(crate) fn all_cores() -> Self {
+        static CORES: OnceLock<usize> = OnceLock::new();
+        let cores = *CORES.get_or_init(|| {
+            let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|n| n.parse().ok()).filter(|&n| n > 0);
+            asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()))
+        });
+        Self::with_threads(cores)
+    }
+
+    /// Pools are made once for each number of threads. Where the system refuses the threads, the caller's own does the work.
+    pub(crate) fn with_threads(n: usize) -> Self {
+        static POOLS: Mutex<Vec<(usize, Arc<ThreadPool>)>> = Mutex::new(Vec::new());
+        if n <= 1 {
+            return Self { pool: None };
+        }
+        let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, pool)) = pools.iter().find(|(threads, _)| *threads == n) {
+            return Self { pool: Some(Arc::clone(pool)) };
+        }
+        let pool = ThreadPoolBuilder::new().num_threads(n).thread_name(|i| format!("tenfold-{i}")).build().ok();
+        let pool = pool.map(Arc::new);
+        pools.extend(pool.iter().map(|pool| (n, Arc::clone(pool))));
+        Self { pool }
+    }
+
+    pub(crate) fn thread_count(&self) -> usize {
+        self.pool.as_ref().map_or(1, |pool| pool.current_num_threads())
+    }
+
+    /// Runs `work` inside this device's pool, so that rayon's own splitting uses its threads.
+    pub(crate) fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        match &self.pool {
+            Some(pool) => pool.install(work),
+            None => work(),
+        }
+    }
+
+    /// `work(0), .. work(parts - 1)` in order, computed in parallel.
+    pub(crate) fn map_parts<R: Send>(&self, parts: usize, work: impl Fn(usize) -> R + Sync) -> Vec<R> {
+        match &self.pool {
+            Some(pool) if parts > 1 => pool.install(|| (0..parts).into_par_iter().map(&work).collect()),
+            _ => (0..parts).map(&work).collect(),
+        }
+    }
+
+    /// How many parts `n` items are split into, at least `grain` in each: a function of `n`, `grain` and the thread count alone, so
+    /// that sums repeat.
+    pub(crate) fn parts(&self, n: usize, grain: usize) -> usize {
+        let threads = self.thread_count();
+        if threads == 1 { n.min(1) } else { n.div_ceil(grain.max(1)).min(threads * 4) }
+    }
+}
+
+/// The `i`-th of `parts` nearly equal ranges of `0..n`.
+pub(crate) fn part(n: usize, parts: usize, i: usize) -> Range<usize> {
+    let (size, rest) = (n / parts, n % parts);
+    let start = i * size + i.min(rest);
+    start..start + size + usize::from(i < rest)
+}
+
+/// Runs a loop compiled for the widest vectors this processor has; the closure is `#[inline(always)]` by being one.
+#[inline(always)]
+pub(crate) fn vectorized<R>(work: impl pulp::NullaryFnOnce<Output = R>) -> R {
+    static ARCH: OnceLock<pulp::Arch> = OnceLock::new();
+    ARCH.get_or_init(pulp::Arch::new).dispatch(work)
+}
+
+/// A buffer on the host: the user's own vector, or one from the pool, to which it returns.
+pub(crate) struct HostBlock<T: Element> {
+    data: Vec<T>,
+    pooled: bool,
+}
+
+impl<T: Element> HostBlock<T> {
+    pub(crate) fn adopted(data: Vec<T>) -> Self {
+        Self { data, pooled: false }
+    }
+
+    pub(crate) fn pooled(len: usize) -> Self {
+        Self { data: T::pool().take(len), pooled: true }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[T] {
+        &self.data
+    }
+
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [T] {
+        &mut self.data
+    }
+
+    pub(crate) fn into_vec(mut self) -> Vec<T> {
+        self.pooled = false;
+        std::mem::take(&mut self.data)
+    }
+}
+
+impl<T: Element> Drop for HostBlock<T> {
+    #[allow(unsafe_code)]
+    fn drop(&mut self) {
+        if self.pooled {
+            // SAFETY: `pooled` says that the buffer came from `take`, and nothing here changes its length.
+            unsafe { T::pool().give(std::mem::take(&mut self.data)) }
+        }
+    }
+}
+
+/// Frees every waiting buffer of every element type.
+pub(crate) fn release_cached() -> usize {
+    use crate::scalar::sealed::Pooled;
+    f64::pool().clear()
+        + f32::pool().clear()
+        + half::f16::pool().clear()
+        + half::bf16::pool().clear()
+        + u8::pool().clear()
+        + u32::pool().clear()
+        + i64::pool().clear()
+}

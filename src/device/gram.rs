@@ -1,0 +1,41 @@
+//! Gram matrices of unfoldings: `X_(n) X_(n)^T`, without forming the unfolding.
+
+use super::{Device, Kind, cpu, layout::Layout, storage::Storage};
+use crate::{error::Result, scalar::Scalar};
+
+/// In what the products of a Gram matrix are computed. Sums over long stretches are doubles in both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Precision {
+    /// Products and short sums in `f32`: twice as fast, good for relative errors above about 1e-3.
+    Single,
+    /// Everything in `f64`.
+    Double,
+}
+
+/// A Gram matrix, and the sum of squares of the tensor as a double (which the kernel sees on its way).
+pub(crate) struct Gram {
+    /// `n x n`, row-major, both triangles.
+    pub(crate) matrix: Storage<f64>,
+    pub(crate) squares: f64,
+}
+
+/// `X_(mode) X_(mode)^T` of the entries times `scale`; `scale` keeps squares of huge and tiny numbers representable.
+pub(crate) fn gram<T: Scalar>(
+    device: &Device,
+    x: &Storage<T>,
+    layout: &Layout,
+    mode: usize,
+    precision: Precision,
+    scale: f64,
+) -> Result<Gram> {
+    let n = layout.shape()[mode];
+    let mut matrix = Storage::uninit(device, n * n)?;
+    let squares = match &device.0 {
+        Kind::Cpu(cpu) => {
+            cpu::gram::gram(cpu, x.host("gram")?, layout, mode, precision, scale, matrix.host_mut("gram")?)
+        }
+        #[cfg(feature = "cuda")]
+        Kind::Cuda(gpu) => super::cuda::gram::gram(gpu, x, layout, mode, precision, scale, &mut matrix)?,
+    };
+    Ok(Gram { matrix, squares })
+}

@@ -1,0 +1,75 @@
+//! Sums over entries: totals, inner products, and sums over chosen modes.
+
+use super::{Device, Kind, cpu, layout::Layout, storage::Storage};
+use crate::{
+    error::Result,
+    scalar::{Element, Scalar},
+};
+
+/// What is summed up (or compared) over all entries. Results are doubles whatever the element type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Total {
+    Sum,
+    /// Sum of squares, plain: it may overflow where an entry is beyond 1e154 (the caller scales).
+    Squares,
+    /// Sum of absolute values.
+    Abs,
+    /// Largest absolute value; NaN where an entry is.
+    MaxAbs,
+    /// Smallest entry; NaN where an entry is.
+    Min,
+    /// Largest entry; NaN where an entry is.
+    Max,
+}
+
+/// A total over all entries; 0 for an empty tensor (infinities for Min and Max).
+pub(crate) fn total<T: Scalar>(total: Total, x: &Storage<T>, layout: &Layout) -> Result<f64> {
+    match &x.device().0 {
+        Kind::Cpu(cpu) => Ok(cpu::reduce::total(cpu, total, x.host("total")?, layout)),
+        #[cfg(feature = "cuda")]
+        Kind::Cuda(gpu) => super::cuda::reduce::total(gpu, total, x, layout),
+    }
+}
+
+/// The inner product of two tensors of one shape, summed in doubles.
+pub(crate) fn dot<T: Scalar>((x, x_at): (&Storage<T>, &Layout), (y, y_at): (&Storage<T>, &Layout)) -> Result<f64> {
+    match &x.device().0 {
+        Kind::Cpu(cpu) => Ok(cpu::reduce::dot(cpu, (x.host("inner")?, x_at), (y.host("inner")?, y_at))),
+        #[cfg(feature = "cuda")]
+        Kind::Cuda(gpu) => super::cuda::reduce::dot(gpu, (x, x_at), (y, y_at)),
+    }
+}
+
+/// The position, in row-major order, of the first entry that is NaN or infinite.
+pub(crate) fn first_non_finite<T: Scalar>(x: &Storage<T>, layout: &Layout) -> Result<Option<usize>> {
+    match &x.device().0 {
+        Kind::Cpu(cpu) => Ok(cpu::reduce::first(cpu, x.host("finite")?, layout, |x| !x.is_finite())),
+        #[cfg(feature = "cuda")]
+        Kind::Cuda(gpu) => super::cuda::reduce::first_non_finite(gpu, x, layout),
+    }
+}
+
+/// Sums over the modes in which `kept` is false, into a row-major block of the kept modes in order.
+pub(crate) fn sum_modes<T: Scalar>(device: &Device, x: &Storage<T>, layout: &Layout, kept: &[bool]) -> Result<Storage<T>> {
+    let axes = |keep: bool| (0..layout.order()).filter(move |&m| kept[m] == keep);
+    let order: Vec<usize> = axes(true).chain(axes(false)).collect();
+    let rows: usize = axes(true).map(|m| layout.shape()[m]).product();
+    let layout = layout.permuted(&order);
+    let mut out = Storage::uninit(device, rows)?;
+    match &device.0 {
+        Kind::Cpu(cpu) => cpu::reduce::sum_rows(cpu, x.host("sum")?, &layout, axes(true).count(), out.host_mut("sum")?),
+        #[cfg(feature = "cuda")]
+        Kind::Cuda(gpu) => super::cuda::reduce::sum_rows(gpu, x, &layout, axes(true).count(), &mut out)?,
+    }
+    Ok(out)
+}
+
+/// The position, in row-major order, of the first entry that `is` picks; on a GPU the tensor is copied to the host for it.
+pub(crate) fn find<T: Element>(x: &Storage<T>, layout: &Layout, is: impl Fn(T) -> bool + Sync) -> Result<Option<usize>> {
+    let host = x.to_device(&Device::cpu())?;
+    match &host.device().0 {
+        Kind::Cpu(cpu) => Ok(cpu::reduce::first(cpu, host.host("find")?, layout, is)),
+        #[cfg(feature = "cuda")]
+        Kind::Cuda(_) => unreachable!("moved to the host above"),
+    }
+}

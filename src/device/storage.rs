@@ -1,0 +1,145 @@
+//! The shared block that a tensor's entries lie in.
+
+use super::{Device, Kind, cpu::HostBlock};
+#[cfg(feature = "cuda")]
+use crate::error::{Error, ErrorKind};
+use crate::{error::Result, scalar::Element};
+use std::sync::Arc;
+
+/// A block of elements on a device. Clones share it; a write to a shared block copies it first.
+#[derive(Clone)]
+pub(crate) struct Storage<T: Element> {
+    device: Device,
+    block: Block<T>,
+}
+
+#[derive(Clone)]
+pub(crate) enum Block<T: Element> {
+    Host(Arc<HostBlock<T>>),
+    #[cfg(feature = "cuda")]
+    Cuda(Arc<super::cuda::CudaBlock<T>>),
+}
+
+impl<T: Element> Storage<T> {
+    /// Wraps a vector on the host without copying it.
+    pub(crate) fn from_vec(device: Device, data: Vec<T>) -> Self {
+        debug_assert!(device.is_cpu());
+        Self { device, block: Block::Host(Arc::new(HostBlock::adopted(data))) }
+    }
+
+    /// A block of `len` elements with arbitrary values, to be overwritten by a kernel.
+    pub(crate) fn uninit(device: &Device, len: usize) -> Result<Self> {
+        let block = match &device.0 {
+            Kind::Cpu(_) => Block::Host(Arc::new(HostBlock::pooled(len))),
+            #[cfg(feature = "cuda")]
+            Kind::Cuda(gpu) => Block::Cuda(Arc::new(gpu.allocate(len)?)),
+        };
+        Ok(Self { device: device.clone(), block })
+    }
+
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Moves to `device`: O(1) where the block is already there, one transfer otherwise.
+    pub(crate) fn to_device(&self, device: &Device) -> Result<Self> {
+        if self.device.same_place(device) {
+            return Ok(Self { device: device.clone(), block: self.block.clone() });
+        }
+        #[cfg(feature = "cuda")]
+        {
+            match (&self.block, &device.0) {
+                (Block::Host(host), Kind::Cuda(gpu)) => {
+                    let block = Block::Cuda(Arc::new(gpu.upload(host.as_slice())?));
+                    return Ok(Self { device: device.clone(), block });
+                }
+                (Block::Cuda(block), Kind::Cpu(_)) => {
+                    let mut host = HostBlock::pooled(block.len());
+                    block.download(host.as_mut_slice())?;
+                    return Ok(Self { device: device.clone(), block: Block::Host(Arc::new(host)) });
+                }
+                (Block::Cuda(block), Kind::Cuda(gpu)) => {
+                    let mut host = HostBlock::pooled(block.len());
+                    block.download(host.as_mut_slice())?;
+                    let block = Block::Cuda(Arc::new(gpu.upload(host.as_slice())?));
+                    return Ok(Self { device: device.clone(), block });
+                }
+                (Block::Host(_), Kind::Cpu(_)) => {}
+            }
+        }
+        Ok(Self { device: device.clone(), block: self.block.clone() })
+    }
+
+    /// The elements of a host block.
+    pub(crate) fn host(&self, operation: &'static str) -> Result<&[T]> {
+        #[cfg(not(feature = "cuda"))]
+        let _ = operation;
+        match &self.block {
+            Block::Host(block) => Ok(block.as_slice()),
+            #[cfg(feature = "cuda")]
+            Block::Cuda(_) => Err(self.not_on_host(operation)),
+        }
+    }
+
+    /// The elements of a host block for writing; copies the block first if it is shared.
+    pub(crate) fn host_mut(&mut self, operation: &'static str) -> Result<&mut [T]> {
+        #[cfg(feature = "cuda")]
+        if matches!(self.block, Block::Cuda(_)) {
+            return Err(self.not_on_host(operation));
+        }
+        let _ = operation;
+        match &mut self.block {
+            Block::Host(block) => {
+                if Arc::get_mut(block).is_none() {
+                    let mut copy = HostBlock::pooled(block.as_slice().len());
+                    copy.as_mut_slice().copy_from_slice(block.as_slice());
+                    *block = Arc::new(copy);
+                }
+                match Arc::get_mut(block) {
+                    Some(block) => Ok(block.as_mut_slice()),
+                    None => unreachable!("a block made a line above has one owner"),
+                }
+            }
+            #[cfg(feature = "cuda")]
+            Block::Cuda(_) => unreachable!("returned above"),
+        }
+    }
+
+    /// The host vector itself, where this storage is its only owner.
+    pub(crate) fn into_vec(self) -> std::result::Result<Vec<T>, Self> {
+        match self.block {
+            Block::Host(block) => match Arc::try_unwrap(block) {
+                Ok(block) => Ok(block.into_vec()),
+                Err(block) => Err(Self { device: self.device, block: Block::Host(block) }),
+            },
+            #[cfg(feature = "cuda")]
+            block @ Block::Cuda(_) => Err(Self { device: self.device, block }),
+        }
+    }
+
+    #[cfg(feature = "cuda")]
+    pub(crate) fn cuda(&self) -> Option<&super::cuda::CudaBlock<T>> {
+        match &self.block {
+            Block::Cuda(block) => Some(block),
+            Block::Host(_) => None,
+        }
+    }
+
+    #[cfg(feature = "cuda")]
+    fn not_on_host(&self, operation: &'static str) -> Error {
+        Error::new(
+            ErrorKind::Device,
+            operation,
+            format!("the tensor is on {}; move it with to_device(&Device::cpu()) first", self.device),
+        )
+    }
+
+    /// Whether the block has no other owner, so that it may be written in place.
+    pub(crate) fn is_unique(&self) -> bool {
+        match &self.block {
+            Block::Host(block) => Arc::strong_count(block) == 1,
+            #[cfg(feature = "cuda")]
+            Block::Cuda(block) => Arc::strong_count(block) == 1,
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! x
+#![deny(unsafe_code)]
+pub mod device;
+mod error;
+mod scalar;
+pub mod tensor;
+pub use device::Device;
+pub use error::{Error, ErrorKind, Result};
+pub use scalar::{DType, Element, Scalar};
+pub use tensor::Tensor;
