@@ -1,5 +1,6 @@
 //! x
 #![deny(unsafe_code)]
+pub mod algebra;
 pub mod device;
 mod error;
 mod scalar;

@@ -93,12 +93,6 @@ impl Layout {
         self.is_contiguous().then(|| self.offset..self.offset + self.len())
     }
 
-    /// The position in the block of one entry; the caller has checked the index.
-    pub(crate) fn position(&self, index: &[usize]) -> usize {
-        let steps: isize = index.iter().zip(&self.strides).map(|(&i, &stride)| i as isize * stride).sum();
-        self.offset.wrapping_add_signed(steps)
-    }
-
     /// The modes in another order; `axes` is a permutation.
     pub(crate) fn permuted(&self, axes: &[usize]) -> Self {
         Self {
@@ -193,34 +187,6 @@ impl Layout {
             }
         }
         Some(Self { shape: shape.into(), strides, offset: self.offset })
-    }
-
-    /// Several neighbouring modes as one `(size, stride)`, where one stride steps through them all.
-    pub(crate) fn merged(&self, modes: Range<usize>) -> Option<(usize, isize)> {
-        let mut size = 1usize;
-        let mut stride: Option<isize> = None;
-        for mode in modes.rev() {
-            let (n, step) = (self.shape[mode], self.strides[mode]);
-            if n == 1 {
-                continue;
-            }
-            match stride {
-                None => stride = Some(step),
-                Some(inner) if step == inner * size as isize => {}
-                Some(_) => return None,
-            }
-            size *= n;
-        }
-        Some((size, stride.unwrap_or(0)))
-    }
-
-    /// `[before, n, after]` around `mode`, each with one stride, where the strides allow it.
-    pub(crate) fn around(&self, mode: usize) -> Option<[(usize, isize); 3]> {
-        Some([
-            self.merged(0..mode)?,
-            (self.shape[mode], self.strides[mode]),
-            self.merged(mode + 1..self.order())?,
-        ])
     }
 }
 

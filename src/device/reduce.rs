@@ -3,7 +3,7 @@
 use super::{Device, Kind, cpu, layout::Layout, storage::Storage};
 use crate::{
     error::Result,
-    scalar::{Element, Scalar},
+    scalar::Scalar,
 };
 
 /// What is summed up (or compared) over all entries. Results are doubles whatever the element type.
@@ -62,14 +62,4 @@ pub(crate) fn sum_modes<T: Scalar>(device: &Device, x: &Storage<T>, layout: &Lay
         Kind::Cuda(gpu) => super::cuda::reduce::sum_rows(gpu, x, &layout, axes(true).count(), &mut out)?,
     }
     Ok(out)
-}
-
-/// The position, in row-major order, of the first entry that `is` picks; on a GPU the tensor is copied to the host for it.
-pub(crate) fn find<T: Element>(x: &Storage<T>, layout: &Layout, is: impl Fn(T) -> bool + Sync) -> Result<Option<usize>> {
-    let host = x.to_device(&Device::cpu())?;
-    match &host.device().0 {
-        Kind::Cpu(cpu) => Ok(cpu::reduce::first(cpu, host.host("find")?, layout, is)),
-        #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => unreachable!("moved to the host above"),
-    }
 }

@@ -237,11 +237,8 @@ pub(crate) fn index_at(shape: &[usize], mut position: usize) -> Vec<usize> {
     index
 }
 
-/// The shape behind anything ndarray takes as one, with its length checked.
+/// The length of anything ndarray takes as a shape, checked. Order 0 is a single number.
 pub(crate) fn checked_shape<D: Dimension>(operation: &'static str, shape: &D) -> Result<usize> {
-    if shape.ndim() == 0 {
-        return Err(Error::shape(operation, "a tensor has at least one mode; write a number as shape [1]"));
-    }
     checked_len(operation, shape.slice())
 }
 
