@@ -1,0 +1,291 @@
+//! CP by alternating least squares.
+
+use super::{
+    Cp, Fit, Progress, Stop,
+    fit::{Sweeps, unwatched},
+    leading::{Method, Want, leading},
+    tucker::column_norms,
+};
+use crate::{
+    algebra::{MttkrpHalf as Half, check_factors},
+    error::{Error, ErrorKind, Result},
+    scalar::{DType, Scalar},
+    tensor::Tensor,
+};
+use ndarray::{Dimension, Ix2};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use std::ops::ControlFlow;
+
+/// Where CP-ALS starts from.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub enum CpStart<T: Scalar> {
+    /// Factors uniform on [0, 1), from the seed.
+    #[default]
+    Random,
+    /// Leading left singular vectors of the unfoldings; columns beyond a mode's size are random.
+    Hosvd,
+    /// Given factors, `I_n x R`.
+    Given(Vec<Tensor<T, Ix2>>),
+}
+
+/// CP by alternating least squares (Carroll and Chang 1970, Harshman 1970; Kolda and Bader 2009, section 3.4).
+///
+/// ```text
+/// repeat:  for n:  V = A_0^T A_0 * .. without n;  A_n = X_(n) (A_0 kr .. without n) V^-1
+/// ```
+///
+/// Each update is the exact least-squares solution for one factor, so the error never rises. MTTKRP runs on a dimension tree: the modes
+/// are split in two halves, and X is contracted with each half once a sweep (two passes over X, 4 R |X| flops) for any order.
+/// V (R x R) is solved by Cholesky in doubles, and where that fails or is close to it (collinear components) by the
+/// eigenvalues of V with the vanishing ones left out.
+///
+/// ALS finds a local minimum that depends on the start. [`starts`](CpAls::starts) runs several and keeps the best.
+///
+/// ```
+/// use rand::SeedableRng;
+/// use rand_chacha::ChaCha8Rng;
+/// use tenfold::{Tensor, decomp::{Cp, CpAls}};
+///
+/// let rng = &mut ChaCha8Rng::seed_from_u64(3);
+/// let factors = vec![Tensor::<f64, _>::uniform([6, 2], rng)?, Tensor::uniform([7, 2], rng)?, Tensor::uniform([8, 2], rng)?];
+/// let x = Cp::<_, ndarray::Ix3>::new(Tensor::ones([2])?, factors)?.reconstruct()?;
+/// let fit = CpAls::rank(2).seed(1).sweeps(500).fit(&x)?;
+/// assert!(fit.relative_error < 1e-3);
+/// # Ok::<(), tenfold::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct CpAls<T: Scalar = f64> {
+    rank: usize,
+    sweeps: Sweeps,
+    start: CpStart<T>,
+    seed: u64,
+    starts: usize,
+}
+
+impl<T: Scalar> CpAls<T> {
+    /// The number of components. By default one random start, at most 100 sweeps, until one changes the relative error by less than 1e-8.
+    pub fn rank(rank: usize) -> Self {
+        Self { rank, sweeps: Sweeps { most: 100, change: Some(1e-8) }, start: CpStart::Random, seed: 0, starts: 1 }
+    }
+
+    /// At most this many sweeps.
+    pub fn sweeps(mut self, most: usize) -> Self {
+        self.sweeps.most = most;
+        self
+    }
+
+    /// Exactly this many sweeps, converged or not.
+    pub fn exactly(mut self, sweeps: usize) -> Self {
+        self.sweeps = Sweeps { most: sweeps, change: None };
+        self
+    }
+
+    /// Stop when a sweep changes the relative error by less than this.
+    pub fn until_change(mut self, change: f64) -> Self {
+        self.sweeps.change = Some(change);
+        self
+    }
+
+    /// Where to start from.
+    pub fn start(mut self, start: CpStart<T>) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Fixes every random number (0 by default).
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Runs from this many starts, the first as [`start`](CpAls::start) says and the others random with the following seeds, and keeps
+    /// the one with the smallest error.
+    pub fn starts(mut self, n: usize) -> Self {
+        self.starts = n.max(1);
+        self
+    }
+
+    /// Decomposes `x`. The factors' columns have norm 1, the norms are the weights, components come in falling order of weight.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Rank`] for rank 0 or one that no tensor of this shape needs, [`ErrorKind::Value`] for entries that are not
+    /// finite (the first is named), [`ErrorKind::Shape`] for an empty tensor or a given start that does not fit.
+    pub fn fit<D: Dimension>(&self, x: &Tensor<T, D>) -> Result<Fit<Cp<T, D>>> {
+        self.fit_with(x, unwatched)
+    }
+
+    /// The same, calling `watch` after every sweep; where it breaks off, the result is that of the last sweep.
+    ///
+    /// # Errors
+    /// As [`fit`](CpAls::fit).
+    pub fn fit_with<D: Dimension>(
+        &self,
+        x: &Tensor<T, D>,
+        mut watch: impl FnMut(&Progress) -> ControlFlow<()>,
+    ) -> Result<Fit<Cp<T, D>>> {
+        self.check(x)?;
+        let x = x.to_contiguous()?;
+        let norm = x.norm()?;
+        if !norm.is_finite() {
+            x.check_finite("CpAls::fit")?;
+        }
+        let mut best: Option<Fit<Cp<T, D>>> = None;
+        for attempt in 0..self.starts {
+            let start = self.first_factors(&x, attempt)?;
+            let done = attempt * self.sweeps.most;
+            let fit = self.run(&x, norm, start, |p| {
+                watch(&Progress { done: done + p.done, total: self.starts * self.sweeps.most, ..*p })
+            })?;
+            let interrupted = fit.stopped == Stop::Interrupted;
+            if best.as_ref().is_none_or(|b| fit.relative_error < b.relative_error) {
+                best = Some(fit);
+            }
+            if interrupted {
+                break;
+            }
+        }
+        best.ok_or_else(|| Error::new(ErrorKind::Convergence, "CpAls::fit", "no start was run"))
+    }
+
+    fn check<D: Dimension>(&self, x: &Tensor<T, D>) -> Result<()> {
+        if x.is_empty() {
+            let message = format!("a tensor of shape {:?} has nothing to decompose", x.shape());
+            return Err(Error::shape("CpAls::fit", message));
+        }
+        let most = x.len() / x.shape().iter().max().copied().unwrap_or(1);
+        if self.rank == 0 || self.rank > most {
+            let message = format!("rank {}: a tensor of shape {:?} takes ranks from 1 to {most}", self.rank, x.shape());
+            return Err(Error::new(ErrorKind::Rank, "CpAls::fit", message));
+        }
+        Ok(())
+    }
+
+    fn first_factors<D: Dimension>(&self, x: &Tensor<T, D>, attempt: usize) -> Result<Vec<Tensor<T, Ix2>>> {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed.wrapping_add(attempt as u64));
+        let mut random = |n: usize, columns: usize| Tensor::<T, Ix2>::uniform([n, columns], &mut rng);
+        match &self.start {
+            CpStart::Given(factors) if attempt == 0 => {
+                check_factors("CpAls::start", x, factors)?;
+                if factors[0].shape()[1] != self.rank {
+                    let message = format!("factors with {} columns given for rank {}", factors[0].shape()[1], self.rank);
+                    return Err(Error::shape("CpAls::start", message));
+                }
+                factors.iter().try_for_each(|f| f.check_finite("CpAls::start"))?;
+                Ok(factors.clone())
+            }
+            CpStart::Hosvd if attempt == 0 => (0..x.order())
+                .map(|mode| {
+                    let n = x.shape()[mode];
+                    let kept = self.rank.min(n);
+                    let vectors = leading(x, mode, Want::Rank(kept), Method::Gram, 1.0)?.factor::<T>(kept)?;
+                    let vectors = vectors.to_device(x.device())?;
+                    if kept == self.rank {
+                        return Ok(vectors);
+                    }
+                    let rest = random(n, self.rank - kept)?.to_device(x.device())?;
+                    Tensor::concat(&[&vectors, &rest], 1)
+                })
+                .collect(),
+            _ => x.shape().iter().map(|&n| random(n, self.rank)?.to_device(x.device())).collect(),
+        }
+    }
+
+    fn run<D: Dimension>(
+        &self,
+        x: &Tensor<T, D>,
+        norm: f64,
+        mut factors: Vec<Tensor<T, Ix2>>,
+        mut watch: impl FnMut(&Progress) -> ControlFlow<()>,
+    ) -> Result<Fit<Cp<T, D>>> {
+        let order = x.order();
+        let halves = Half::both(x.shape());
+        let mut grams: Vec<Tensor<f64, Ix2>> = factors.iter().map(gram_of).collect::<Result<_>>()?;
+        let mut weights = Tensor::<T, Ix2>::ones([1, self.rank])?.to_device(x.device())?;
+        let mut history: Vec<f64> = Vec::new();
+        let mut stopped = Stop::Sweeps;
+        for sweep in 0..self.sweeps.most {
+            let mut inner = 0.0;
+            for half in &halves {
+                let part = half.contract(x, &factors)?;
+                for mode in half.modes(order) {
+                    let m = part.mode(mode, &factors)?;
+                    let v = product_but(&grams, Some(mode), self.rank)?;
+                    let unscaled = solve(&m, &v)?;
+                    weights = column_norms(&unscaled)?;
+                    let factor = unscaled.div(&weights)?;
+                    if mode + 1 == order {
+                        // <X, X'> = sum of M_n * A_n, with the weights in.
+                        inner = crate::algebra::inner(&m, &unscaled)?;
+                    }
+                    grams[mode] = gram_of(&factor)?;
+                    factors[mode] = factor;
+                }
+            }
+            let own = weighted_sum(&product_but(&grams, None, self.rank)?, &weights)?;
+            let squares = (norm * norm - 2.0 * inner + own).max(0.0);
+            let error = if norm > 0.0 { squares.sqrt() / norm } else { 0.0 };
+            history.push(error);
+            let progress = Progress { done: sweep + 1, total: self.sweeps.most, relative_error: Some(error) };
+            if watch(&progress).is_break() {
+                stopped = Stop::Interrupted;
+                break;
+            }
+            if self.sweeps.converged(&history) {
+                stopped = Stop::Converged;
+                break;
+            }
+        }
+        let cp = Cp::new(weights.index_mode(0, 0)?, factors)?;
+        let cp = if history.is_empty() { cp.canonicalize()? } else { cp.sort()?.fix_signs()? };
+        let resolved = if T::DTYPE == DType::F64 { 1e-4 } else { 5e-2 };
+        let relative_error = match history.last() {
+            Some(&error) if error > resolved => error,
+            _ => cp.relative_error(x)?,
+        };
+        Ok(Fit { decomposition: cp, relative_error, history, stopped })
+    }
+}
+
+/// A^T A in doubles.
+fn gram_of<T: Scalar>(factor: &Tensor<T, Ix2>) -> Result<Tensor<f64, Ix2>> {
+    factor.gram(1)
+}
+
+/// The entrywise product of all Gram matrices, or of all but one.
+fn product_but(grams: &[Tensor<f64, Ix2>], but: Option<usize>, rank: usize) -> Result<Tensor<f64, Ix2>> {
+    let kept: Vec<&Tensor<f64, Ix2>> =
+        grams.iter().enumerate().filter(|&(mode, _)| Some(mode) != but).map(|(_, g)| g).collect();
+    if kept.is_empty() {
+        return Tensor::ones([rank, rank])?.to_device(grams[0].device());
+    }
+    crate::algebra::hadamard(&kept)
+}
+
+/// w^T V w: the squared norm of a CP tensor.
+fn weighted_sum<T: Scalar>(v: &Tensor<f64, Ix2>, weights: &Tensor<T, Ix2>) -> Result<f64> {
+    let w = weights.cast::<f64>()?;
+    w.matmul(v)?.matmul(&w.t())?.sum()
+}
+
+/// M V^-1 for a symmetric positive semidefinite V.
+fn solve<T: Scalar>(m: &Tensor<T, Ix2>, v: &Tensor<f64, Ix2>) -> Result<Tensor<T, Ix2>> {
+    let rhs = m.cast::<f64>()?.t();
+    if let Ok(l) = v.cholesky() {
+        // The pivots tell how close to singular V is: beyond this the solution would be noise.
+        let host = l.to_host()?;
+        let view = host.view()?;
+        let pivots = view.diag().iter().fold((f64::INFINITY, 0.0f64), |(low, high), &p| (low.min(p), high.max(p)));
+        if pivots.0 > 1e-7 * pivots.1 {
+            return l.cholesky_solve(&rhs)?.t().cast();
+        }
+    }
+    let (values, vectors) = v.eigh()?;
+    let values = values.to_vec()?;
+    let cut = values.first().copied().unwrap_or(0.0).max(0.0) * 1e-14 * values.len() as f64;
+    let inverse: Vec<f64> = values.iter().map(|&x| if x > cut { 1.0 / x } else { 0.0 }).collect();
+    let inverse = Tensor::from_vec([1, inverse.len()], inverse)?.to_device(v.device())?;
+    let scaled = vectors.mul(&inverse)?;
+    scaled.matmul(&vectors.t().matmul(&rhs)?)?.t().cast()
+}

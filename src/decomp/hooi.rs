@@ -1,0 +1,224 @@
+//! HOOI: higher-order orthogonal iteration.
+
+use super::{
+    Fit, Progress, StHosvd, Stop, Tucker,
+    fit::{Sweeps, unwatched},
+    leading::refine,
+    target::check_ranks,
+};
+use crate::{
+    error::{Error, Result},
+    scalar::Scalar,
+    tensor::Tensor,
+};
+use ndarray::{Dimension, Ix2};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use std::ops::ControlFlow;
+
+/// Steps of subspace iteration for each mode and sweep. Warm starts are close already; the sweeps do the rest.
+const STEPS: usize = 2;
+
+/// Where HOOI starts from.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub enum HooiStart<T: Scalar> {
+    /// The factors of ST-HOSVD: nearly there.
+    #[default]
+    StHosvd,
+    /// Random orthonormal factors.
+    Random {
+        /// Fixes them.
+        seed: u64,
+    },
+    /// Given factors with orthonormal columns, `I_n x J_n`.
+    Given(Vec<Tensor<T, Ix2>>),
+}
+
+/// Higher-order orthogonal iteration (De Lathauwer, De Moor, Vandewalle 2000; Kroonenberg and De Leeuw 1980): the best
+/// Tucker approximation of given ranks, by alternating over the modes.
+///
+/// ```text
+/// repeat:  for n:  Y = X x_m U_m^T for all m but n;  U_n = leading left singular vectors of Y_(n)
+/// core = X x_0 U_0^T x_1 U_1^T ..
+/// ```
+///
+/// The error falls monotonically. Two things make a sweep cheap:
+///
+/// - *A dimension tree.* The modes are split in two halves; X is projected on all factors of one half once, and what is left (J/I of
+///   X for each projected mode) serves all modes of the other half: two passes over X a sweep instead of N.
+/// - *Warm-started subspace iteration* instead of an SVD: U_n is refined by two steps U = orth(Y_(n) Y_(n)^T U), each of which never
+///   loses energy, because the U of the last sweep is nearly right.
+///
+/// Cost of a sweep: about 4 J |X| flops and two passes over X.
+///
+/// ```
+/// use rand::SeedableRng;
+/// use rand_chacha::ChaCha8Rng;
+/// use tenfold::{Tensor, decomp::{Hooi, StHosvd}};
+///
+/// let x = Tensor::<f64, _>::normal([12, 10, 8], &mut ChaCha8Rng::seed_from_u64(0))?;
+/// let start = StHosvd::ranks([3, 3, 3]).fit(&x)?;
+/// let fit = Hooi::ranks([3, 3, 3]).sweeps(20).fit(&x)?;
+/// assert!(fit.relative_error <= start.relative_error);
+/// # Ok::<(), tenfold::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hooi<T: Scalar = f64> {
+    ranks: Vec<usize>,
+    sweeps: Sweeps,
+    start: HooiStart<T>,
+}
+
+impl<T: Scalar> Hooi<T> {
+    /// One rank for each mode. By default at most 50 sweeps, until one changes the relative error by less than 1e-8.
+    pub fn ranks(ranks: impl Into<Vec<usize>>) -> Self {
+        Self { ranks: ranks.into(), sweeps: Sweeps { most: 50, change: Some(1e-8) }, start: HooiStart::StHosvd }
+    }
+
+    /// At most this many sweeps.
+    pub fn sweeps(mut self, most: usize) -> Self {
+        self.sweeps.most = most;
+        self
+    }
+
+    /// Exactly this many sweeps, converged or not.
+    pub fn exactly(mut self, sweeps: usize) -> Self {
+        self.sweeps = Sweeps { most: sweeps, change: None };
+        self
+    }
+
+    /// Stop when a sweep changes the relative error by less than this.
+    pub fn until_change(mut self, change: f64) -> Self {
+        self.sweeps.change = Some(change);
+        self
+    }
+
+    /// Where to start from.
+    pub fn start(mut self, start: HooiStart<T>) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Decomposes `x`.
+    ///
+    /// # Errors
+    /// As [`StHosvd::fit`], and [`ErrorKind::Shape`](crate::ErrorKind::Shape) where a given start does not fit.
+    pub fn fit<D: Dimension>(&self, x: &Tensor<T, D>) -> Result<Fit<Tucker<T, D>>> {
+        self.fit_with(x, unwatched)
+    }
+
+    /// The same, calling `watch` after every sweep; where it breaks off, the result is that of the last sweep.
+    ///
+    /// # Errors
+    /// As [`fit`](Hooi::fit).
+    pub fn fit_with<D: Dimension>(
+        &self,
+        x: &Tensor<T, D>,
+        mut watch: impl FnMut(&Progress) -> ControlFlow<()>,
+    ) -> Result<Fit<Tucker<T, D>>> {
+        if x.is_empty() {
+            return Err(Error::shape("Hooi::fit", format!("a tensor of shape {:?} has nothing to decompose", x.shape())));
+        }
+        check_ranks("Hooi::fit", &self.ranks, x.shape())?;
+        let (mut factors, norm) = self.first_factors(x)?;
+        let mut history = Vec::new();
+        let mut stopped = Stop::Sweeps;
+        let mut core = None;
+        let (left, right) = halves(x.shape(), &self.ranks);
+        for sweep in 0..self.sweeps.most {
+            let mut last = None;
+            for (half, others) in [(&left, &right), (&right, &left)] {
+                let rest = project(x, &factors, others.clone())?;
+                for mode in half.clone() {
+                    let beside = half.clone().filter(|&m| m != mode);
+                    let y = project(&rest, &factors, beside)?;
+                    for _ in 0..STEPS {
+                        factors[mode] = refine(&y, mode, &factors[mode])?;
+                    }
+                    last = Some((mode, y));
+                }
+            }
+            let Some((mode, y)) = last else { break };
+            let now = y.mode_product(mode, &factors[mode].t())?;
+            let share = if norm > 0.0 { now.norm()? / norm } else { 1.0 };
+            core = Some(now);
+            let error = ((1.0 - share) * (1.0 + share)).max(0.0).sqrt();
+            history.push(error);
+            let progress = Progress { done: sweep + 1, total: self.sweeps.most, relative_error: Some(error) };
+            if watch(&progress).is_break() {
+                stopped = Stop::Interrupted;
+                break;
+            }
+            if self.sweeps.converged(&history) {
+                stopped = Stop::Converged;
+                break;
+            }
+        }
+        let tucker = match core {
+            Some(core) => Tucker::new(core, factors)?,
+            None => Tucker::project(x, factors)?,
+        };
+        let relative_error = tucker.error_of_projection(x, norm)?;
+        Ok(Fit { decomposition: tucker, relative_error, history, stopped })
+    }
+
+    /// The factors to start from, and the norm of X.
+    fn first_factors<D: Dimension>(&self, x: &Tensor<T, D>) -> Result<(Vec<Tensor<T, Ix2>>, f64)> {
+        let norm = |x: &Tensor<T, D>| {
+            let norm = x.norm()?;
+            if !norm.is_finite() {
+                x.check_finite("fit")?;
+            }
+            Ok::<f64, Error>(norm)
+        };
+        match &self.start {
+            HooiStart::StHosvd => {
+                // The norm falls out of the first Gram matrix: X is not read once more for it.
+                StHosvd::ranks(self.ranks.clone()).parts(x)
+            }
+            HooiStart::Random { seed } => {
+                let mut rng = ChaCha8Rng::seed_from_u64(*seed);
+                let sizes = x.shape().iter().zip(&self.ranks);
+                let factors = sizes
+                    .map(|(&n, &rank)| Tensor::<T, Ix2>::normal([n, rank], &mut rng)?.qr()?.q.to_device(x.device()))
+                    .collect::<Result<_>>()?;
+                Ok((factors, norm(x)?))
+            }
+            HooiStart::Given(factors) => {
+                for (mode, (&n, &rank)) in x.shape().iter().zip(&self.ranks).enumerate() {
+                    let given = factors.get(mode).map_or(&[][..], |f| f.shape());
+                    if given != [n, rank] || factors.len() != x.order() {
+                        let message = format!("{} factors given, the one of mode {mode} is {given:?}; it has to be {n} x {rank}", factors.len());
+                        return Err(Error::shape("Hooi::start", message));
+                    }
+                    factors[mode].check_finite("Hooi::start")?;
+                }
+                let orthonormal = factors.iter().map(|f| Ok(f.qr()?.q)).collect::<Result<_>>()?;
+                Ok((orthonormal, norm(x)?))
+            }
+        }
+    }
+}
+
+/// Projects some modes on their factors.
+fn project<T: Scalar, D: Dimension>(
+    x: &Tensor<T, D>,
+    factors: &[Tensor<T, Ix2>],
+    modes: impl Iterator<Item = usize>,
+) -> Result<Tensor<T, D>> {
+    let views: Vec<(usize, Tensor<T, Ix2>)> = modes.map(|m| (m, factors[m].t())).collect();
+    x.mode_products(&views.iter().map(|(m, f)| (*m, f)).collect::<Vec<_>>())
+}
+
+/// The two halves of the modes between which the dimension tree alternates: the split for which what is left of X after
+/// projecting one half is smallest in all.
+fn halves(shape: &[usize], ranks: &[usize]) -> (std::ops::Range<usize>, std::ops::Range<usize>) {
+    let size = |full: std::ops::Range<usize>| -> f64 {
+        (0..shape.len()).map(|m| if full.contains(&m) { shape[m] } else { ranks[m] } as f64).product()
+    };
+    let n = shape.len();
+    let cost = |split: &usize| size(0..*split) + size(*split..n);
+    let split = (1..n).min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or(n);
+    (0..split, split..n)
+}

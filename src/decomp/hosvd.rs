@@ -1,0 +1,120 @@
+//! HOSVD: the higher-order singular value decomposition, every factor from the whole tensor.
+
+use super::{
+    Fit, Method, Progress, Stop, Target, Tucker,
+    fit::unwatched,
+    leading::{Leading, Want, leading},
+    st_hosvd::interrupted,
+};
+use crate::{
+    error::{Result},
+    scalar::Scalar,
+    tensor::Tensor,
+};
+use ndarray::{Dimension, Ix2};
+use std::ops::ControlFlow;
+
+/// The truncated HOSVD (De Lathauwer, De Moor, Vandewalle, SIAM J. Matrix Anal. Appl. 21, 2000).
+///
+/// `U_n` holds the leading left singular vectors of X_(n), for every mode of the *whole* tensor; the core is `X x_0 U_0^T x_1 U_1^T ..`.
+/// The mode-n singular values are comparable between modes, which ST-HOSVD's are not. Its error is at most the root of the sum of
+/// the squared tails, and so at most sqrt(N) times the best one.
+///
+/// Cost: sum_n I_n |X| flops and N passes over X: about N times [`StHosvd`](super::StHosvd), which is mostly no less exact.
+///
+/// ```
+/// use rand::SeedableRng;
+/// use rand_chacha::ChaCha8Rng;
+/// use tenfold::{Tensor, decomp::Hosvd};
+///
+/// let x = Tensor::<f64, _>::normal([6, 5, 4], &mut ChaCha8Rng::seed_from_u64(0))?;
+/// // At full ranks nothing is lost, and the core is all-orthogonal.
+/// let fit = Hosvd::ranks([6, 5, 4]).fit(&x)?;
+/// assert!(fit.relative_error < 1e-14);
+/// # Ok::<(), tenfold::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hosvd {
+    target: Target,
+    method: Method,
+}
+
+impl Hosvd {
+    /// One rank for each mode.
+    pub fn ranks(ranks: impl Into<Vec<usize>>) -> Self {
+        Self::target(Target::Ranks(ranks.into()))
+    }
+
+    /// A relative error that the result is guaranteed to meet: each mode's tail gets an equal share of its square.
+    pub fn tolerance(tolerance: f64) -> Self {
+        Self::target(Target::Tolerance(tolerance))
+    }
+
+    /// Either of the two, chosen at run time.
+    pub fn target(target: Target) -> Self {
+        Self { target, method: Method::Auto }
+    }
+
+    /// How singular vectors are found; see [`Method`].
+    pub fn method(mut self, method: Method) -> Self {
+        self.method = method;
+        self
+    }
+
+    /// Decomposes `x`.
+    ///
+    /// # Errors
+    /// As [`StHosvd::fit`](super::StHosvd::fit).
+    pub fn fit<T: Scalar, D: Dimension>(&self, x: &Tensor<T, D>) -> Result<Fit<Tucker<T, D>>> {
+        self.fit_with(x, unwatched)
+    }
+
+    /// The same, calling `watch` after every mode.
+    ///
+    /// # Errors
+    /// As [`fit`](Hosvd::fit), and [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) where `watch` breaks off.
+    pub fn fit_with<T: Scalar, D: Dimension>(
+        &self,
+        x: &Tensor<T, D>,
+        mut watch: impl FnMut(&Progress) -> ControlFlow<()>,
+    ) -> Result<Fit<Tucker<T, D>>> {
+        self.target.check::<T>("Hosvd::fit", x.shape())?;
+        let mut scale = 1.0;
+        let mut norm = 0.0;
+        let mut factors: Vec<Tensor<T, Ix2>> = Vec::with_capacity(x.order());
+        for mode in 0..x.order() {
+            let want = match &self.target {
+                Target::Ranks(ranks) => Want::Rank(ranks[mode]),
+                Target::Tolerance(tolerance) => Want::Share(tolerance.powi(2) / x.order() as f64),
+            };
+            let mut found = leading(x, mode, want, self.method, scale)?;
+            if mode == 0 && needs_scaling(x, &found)? {
+                scale = 1.0 / x.max_abs()?.max(f64::MIN_POSITIVE);
+                found = leading(x, mode, want, self.method, scale)?;
+            }
+            let rank = match &self.target {
+                Target::Ranks(ranks) => ranks[mode],
+                Target::Tolerance(tolerance) => {
+                    found.rank_within(tolerance.powi(2) * found.total / x.order() as f64 * (1.0 - 1e-6))
+                }
+            };
+            norm = found.total.sqrt() / scale;
+            factors.push(found.factor(rank)?);
+            if watch(&Progress { done: mode + 1, total: x.order(), relative_error: None }).is_break() {
+                return Err(interrupted("Hosvd::fit"));
+            }
+        }
+        let tucker = Tucker::project(x, factors)?;
+        let relative_error = tucker.error_of_projection(x, norm)?;
+        Ok(Fit { decomposition: tucker, relative_error, history: Vec::new(), stopped: Stop::Direct })
+    }
+}
+
+/// Whether the squares of a tensor are out of range although it is finite and not zero; an error where it is not finite.
+pub(super) fn needs_scaling<T: Scalar, D: Dimension>(x: &Tensor<T, D>, found: &Leading) -> Result<bool> {
+    if found.total.is_finite() && found.total >= 1e-280 {
+        return Ok(false);
+    }
+    x.check_finite("fit")?;
+    Ok(x.max_abs()? > 0.0)
+}

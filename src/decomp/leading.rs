@@ -1,0 +1,221 @@
+//! The leading left singular vectors of an unfolding: the step that every Tucker solver is made of.
+//!
+//! For X_(n), `n x m` with m much larger, three ways:
+//!
+//! - **Gram**: eigenvectors of X_(n) X_(n)^T. n^2 m flops, one pass, no copy. Squaring squares the condition: singular values
+//!   below sqrt(eps) of the largest drown, 1e-8 with products in `f64`, about 3e-4 with products in `f32` at twice the speed.
+//! - **Svd**: an LQ factorisation of the unfolding and the SVD of L. 2 n^2 m flops and a copy of X; resolves down to eps.
+//! - **Randomized**: the range of X_(n) Omega for a random Omega with a few more columns than the rank, sharpened by power iterations
+//!   (Halko, Martinsson, Tropp, SIAM Review 53, 2011). 8 n m r flops: for ranks far below the mode's size.
+//!
+//! [`Method::Auto`] takes the cheapest that the accuracy at hand allows: an `f32` Gram where what is cut off is above 1 % of the
+//! tensor's norm, else an `f64` one where it is above 1e-7, else the SVD. It looks at the spectrum it found before it accepts it.
+
+use crate::{
+    algebra::{contract, gram},
+    device::gram::Precision,
+    error::Result,
+    scalar::{DType, Scalar},
+    tensor::Tensor,
+};
+use ndarray::{Dimension, Ix2, IxDyn};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+/// How the leading singular vectors of an unfolding are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Method {
+    /// The cheapest that the accuracy asked for, and the spectrum found, allow.
+    #[default]
+    Auto,
+    /// Eigenvectors of the Gram matrix, products in `f64`.
+    Gram,
+    /// LQ factorisation and SVD: exact to rounding.
+    Svd,
+    /// Randomised range finder; needs ranks rather than a tolerance.
+    Randomized {
+        /// Columns beyond the rank (5 to 10 are usual).
+        oversampling: usize,
+        /// Power iterations (0 for a fast falling spectrum, 1 or 2 for a flat one).
+        iterations: usize,
+        /// Fixes the random matrix.
+        seed: u64,
+    },
+}
+
+/// Relative tails above this are measured well by an `f32` Gram matrix.
+const SINGLE: f64 = 1e-2;
+
+/// Relative tails above this are measured well by an `f64` Gram matrix.
+const DOUBLE: f64 = 1e-7;
+
+/// The left singular vectors of an unfolding that may be wanted, and what their values say.
+pub(crate) struct Leading {
+    /// As columns, `n x k`, in falling order of their values.
+    vectors: Tensor<f64, Ix2>,
+    /// Squared singular values that belong to the vectors.
+    pub(crate) energies: Vec<f64>,
+    /// The squared norm of the tensor.
+    pub(crate) total: f64,
+}
+
+impl Leading {
+    /// The first `rank` vectors, rounded to T.
+    pub(crate) fn factor<T: Scalar>(&self, rank: usize) -> Result<Tensor<T, Ix2>> {
+        self.vectors.narrow(1, 0..rank)?.cast::<T>()
+    }
+
+    /// What is lost beyond the first `rank` vectors, as squares.
+    ///
+    /// Added up from the small end, so that a tiny tail is not the difference of large numbers; a randomised spectrum is not
+    /// complete, and takes the difference.
+    pub(crate) fn tail(&self, rank: usize) -> f64 {
+        if self.energies.len() == self.vectors.shape()[0] {
+            return self.energies[rank..].iter().rev().map(|e| e.max(0.0)).sum();
+        }
+        (self.total - self.energies[..rank].iter().sum::<f64>()).max(0.0)
+    }
+
+    /// The smallest rank, at least 1, that loses no more than `budget` as squares.
+    pub(crate) fn rank_within(&self, budget: f64) -> usize {
+        let mut lost = 0.0;
+        for rank in (1..self.energies.len()).rev() {
+            lost += self.energies[rank].max(0.0);
+            if lost > budget {
+                return rank + 1;
+            }
+        }
+        1
+    }
+}
+
+/// What the caller will do with the vectors, which decides how exact they have to be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Want {
+    /// Keep this many.
+    Rank(usize),
+    /// Cut off at most this share of the squared norm.
+    Share(f64),
+}
+
+/// Left singular vectors of the mode-n unfolding of `scale` X.
+pub(crate) fn leading<T: Scalar, D: Dimension>(
+    x: &Tensor<T, D>,
+    mode: usize,
+    want: Want,
+    method: Method,
+    scale: f64,
+) -> Result<Leading> {
+    let n = x.shape()[mode];
+    match (method, want) {
+        (Method::Gram, _) => by_gram(x, mode, Precision::Double, scale),
+        (Method::Svd, _) => by_svd(x, mode, scale),
+        (Method::Randomized { oversampling, iterations, seed }, Want::Rank(rank)) => {
+            let columns = (rank + oversampling).min(n).min(x.len() / n);
+            if columns < rank { by_svd(x, mode, scale) } else { randomized(x, mode, columns, iterations, seed, scale) }
+        }
+        // A tolerance needs the whole spectrum.
+        (Method::Randomized { .. }, Want::Share(_)) => by_gram(x, mode, Precision::Double, scale),
+        (Method::Auto, want) => automatic(x, mode, want, scale),
+    }
+}
+
+fn automatic<T: Scalar, D: Dimension>(x: &Tensor<T, D>, mode: usize, want: Want, scale: f64) -> Result<Leading> {
+    let n = x.shape()[mode];
+    if let Want::Rank(rank) = want {
+        let columns = rank + 10;
+        if n >= 2000 && n >= 16 * columns && x.len() / n >= columns {
+            return randomized(x, mode, columns, 1, 0, scale);
+        }
+    }
+    // The relative norm of what is cut off: for a share it is known, for a rank the spectrum tells.
+    let tail = |found: &Leading| match want {
+        Want::Share(share) => share.sqrt(),
+        Want::Rank(rank) if rank < n && found.total > 0.0 => (found.tail(rank) / found.total).sqrt(),
+        // Nothing is cut off: any orthonormal basis is exact.
+        Want::Rank(_) => 1.0,
+    };
+    let worth_trying = match want {
+        Want::Share(share) => share.sqrt() > SINGLE,
+        Want::Rank(rank) => rank < n,
+    };
+    if worth_trying {
+        let found = by_gram(x, mode, Precision::Single, scale)?;
+        // Squares beyond the range of f32 show as infinite or vanished entries.
+        let largest = found.energies.first().copied().unwrap_or(0.0);
+        if found.total.is_finite() && largest > 1e-25 && tail(&found) > SINGLE {
+            return Ok(found);
+        }
+    }
+    let found = by_gram(x, mode, Precision::Double, scale)?;
+    // Doubles hold singles so exactly that squaring them loses nothing.
+    if T::DTYPE == DType::F32 || tail(&found) > DOUBLE { Ok(found) } else { by_svd(x, mode, scale) }
+}
+
+fn by_gram<T: Scalar, D: Dimension>(x: &Tensor<T, D>, mode: usize, precision: Precision, scale: f64) -> Result<Leading> {
+    let (matrix, total) = gram(x, mode, precision, scale)?;
+    if !total.is_finite() || matrix.check_finite("gram").is_err() {
+        let n = x.shape()[mode];
+        return Ok(Leading { vectors: Tensor::eye(n)?, energies: vec![0.0; n], total: f64::INFINITY });
+    }
+    let (values, vectors) = matrix.eigh()?;
+    Ok(Leading { vectors, energies: values.to_vec()?, total })
+}
+
+fn by_svd<T: Scalar, D: Dimension>(x: &Tensor<T, D>, mode: usize, scale: f64) -> Result<Leading> {
+    let unfolded = x.unfold(mode)?.cast::<f64>()?.scale(scale)?;
+    let (n, m) = (unfolded.shape()[0], unfolded.shape()[1]);
+    // X_(n) = L Q: the left singular vectors of L are those of X_(n).
+    let small = if m > n { unfolded.t().qr()?.r.t() } else { unfolded };
+    let svd = small.svd()?;
+    let energies: Vec<f64> = svd.s.to_vec()?.into_iter().map(|s| s * s).collect();
+    let total = energies.iter().rev().sum();
+    // Where the unfolding is taller than wide the missing singular values are zero; complete the basis for ranks beyond it.
+    if m < n {
+        let basis = Tensor::concat(&[&svd.u, &Tensor::eye(n)?], 1)?.qr()?.q;
+        let rest = basis.narrow(1, m..n)?;
+        let vectors = Tensor::concat(&[&svd.u, &rest], 1)?;
+        let energies = energies.into_iter().chain(std::iter::repeat_n(0.0, n - m)).collect();
+        return Ok(Leading { vectors, energies, total });
+    }
+    Ok(Leading { vectors: svd.u, energies, total })
+}
+
+fn randomized<T: Scalar, D: Dimension>(
+    x: &Tensor<T, D>,
+    mode: usize,
+    columns: usize,
+    iterations: usize,
+    seed: u64,
+    scale: f64,
+) -> Result<Leading> {
+    let others: Vec<usize> = (0..x.order()).filter(|&m| m != mode).collect();
+    let mut shape: Vec<usize> = others.iter().map(|&m| x.shape()[m]).collect();
+    shape.push(columns);
+    let paired: Vec<usize> = (0..others.len()).collect();
+    let omega = Tensor::<T, IxDyn>::normal(shape, &mut ChaCha8Rng::seed_from_u64(seed))?.to_device(x.device())?;
+    let orthonormal = |y: Tensor<T, IxDyn>| y.into_order::<Ix2>()?.qr().map(|qr| qr.q);
+    let mut q = orthonormal(contract(x, &others, &omega, &paired)?)?;
+    drop(omega);
+    for _ in 0..iterations {
+        q = refine(x, mode, &q)?;
+    }
+    // X_(n) seen through Q: its small Gram matrix gives the values and the rotation to the singular vectors.
+    let small = x.mode_product(mode, &q.t())?;
+    let (matrix, _) = gram(&small, mode, Precision::Double, scale)?;
+    let (values, rotation) = matrix.eigh()?;
+    let vectors = q.cast::<f64>()?.matmul(&rotation)?;
+    let total = (x.norm()? * scale).powi(2);
+    Ok(Leading { vectors, energies: values.to_vec()?, total })
+}
+
+/// One step of subspace iteration: an orthonormal basis of X_(n) X_(n)^T Q. Warm starts come closer to the leading vectors at
+/// each step, and never lose energy (X_(n) X_(n)^T is positive semidefinite). 4 n m r flops.
+pub(crate) fn refine<T: Scalar, D: Dimension>(x: &Tensor<T, D>, mode: usize, q: &Tensor<T, Ix2>) -> Result<Tensor<T, Ix2>> {
+    let others: Vec<usize> = (0..x.order()).filter(|&m| m != mode).collect();
+    let projected = contract(x, &[mode], q, &[0])?;
+    let paired: Vec<usize> = (0..others.len()).collect();
+    Ok(contract(x, &others, &projected, &paired)?.into_order::<Ix2>()?.qr()?.q)
+}

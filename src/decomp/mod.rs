@@ -1,0 +1,56 @@
+//! Decompositions: formats that hold a tensor in few numbers, and the solvers that find them.
+//!
+//! | format | what it says | solvers |
+//! |---|---|---|
+//! | [`Tucker`] | X = G x_0 A_0 x_1 A_1 ..: a core seen through one matrix per mode | [`Hosvd`], [`StHosvd`], [`Hooi`] |
+//! | [`Cp`] | X = sum_r w_r a_r o b_r o c_r ..: a sum of outer products | [`CpAls`] |
+//!
+//! A solver is a builder: say what is wanted, then [`fit`](StHosvd::fit). The result is a [`Fit`]: the decomposition (to which it
+//! dereferences) with its true relative error, the error after every sweep, and why it stopped. `fit_with` takes a callback that
+//! sees every sweep and may end the work.
+//!
+//! # Which one
+//!
+//! - Compress a tensor to a known accuracy: [`StHosvd::tolerance`]. The error is guaranteed, one pass does it.
+//! - Compress to known ranks: [`StHosvd::ranks`]; [`Hooi::ranks`] to squeeze out the last per mille of error at ten times
+//!   the cost.
+//! - Compare singular values mode by mode, or want every factor from the whole tensor: [`Hosvd`].
+//! - Explain a tensor as a sum of parts that mean something (chemical components, topics, sources): [`CpAls`]. CP components are
+//!   unique under mild conditions; Tucker factors are only determined up to rotation.
+//!
+//! ```
+//! use rand::SeedableRng;
+//! use rand_chacha::ChaCha8Rng;
+//! use tenfold::{Tensor, decomp::{CpAls, StHosvd, Tucker}};
+//!
+//! let rng = &mut ChaCha8Rng::seed_from_u64(3);
+//! let core = Tensor::<f64, _>::normal([2, 2, 2], rng)?;
+//! let factors = vec![Tensor::normal([8, 2], rng)?, Tensor::normal([9, 2], rng)?, Tensor::normal([10, 2], rng)?];
+//! let x = Tucker::new(core, factors)?.reconstruct()?;
+//!
+//! let fit = StHosvd::tolerance(1e-6).fit(&x)?;
+//! assert_eq!(fit.ranks(), &[2, 2, 2]);
+//! assert!(fit.relative_error <= 1e-6);
+//! println!("{fit}");
+//! # Ok::<(), tenfold::Error>(())
+//! ```
+
+mod cp;
+mod cp_als;
+mod fit;
+mod hooi;
+mod hosvd;
+mod leading;
+mod st_hosvd;
+mod target;
+mod tucker;
+
+pub use cp::Cp;
+pub use cp_als::{CpAls, CpStart};
+pub use fit::{Fit, Progress, Stop};
+pub use hooi::{Hooi, HooiStart};
+pub use hosvd::Hosvd;
+pub use leading::Method;
+pub use st_hosvd::StHosvd;
+pub use target::Target;
+pub use tucker::Tucker;
