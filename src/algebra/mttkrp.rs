@@ -81,7 +81,7 @@ impl<T: Scalar, D: Dimension> Tensor<T, D> {
         let m = self.mttkrp(mode, factors)?;
         if weights.shape()[0] != m.shape()[1] {
             let message = format!("{} weights for {} columns", weights.shape()[0], m.shape()[1]);
-            return Err(Error::shape("mttkrp", message));
+            return Err(Error::shape("mttkrp_weighted", message));
         }
         m.mul(&weights.insert_mode(0)?.into_order()?)
     }

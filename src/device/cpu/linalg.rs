@@ -45,6 +45,20 @@ fn matrix<'a, T: Scalar>(a: &'a [T], at: &Layout) -> MatRef<'a, T> {
     unsafe { MatRef::from_raw_parts(a.as_ptr().wrapping_add(at.offset()), shape[0], shape[1], strides[0], strides[1]) }
 }
 
+/// The matrix divided by a power of two, and that power, where squares of its entries would leave the range of `T`: faer squares
+/// them as they are, LAPACK scales like this. Dividing by it and multiplying again is exact.
+fn scaled<T: Scalar>(a: MatRef<'_, T>) -> Option<(Mat<T>, T)> {
+    let (m, n) = a.shape();
+    let entries = (0..n).flat_map(|j| (0..m).map(move |i| num_traits::Float::abs(a[(i, j)])));
+    let largest = entries.fold(T::zero(), |a, b| if b > a { b } else { a });
+    let smallest = num_traits::Float::sqrt(T::min_positive_value()) / T::epsilon();
+    if largest == T::zero() || (smallest..=T::one() / smallest).contains(&largest) {
+        return None;
+    }
+    let unit = T::of(2f64.powi(largest.f64().log2().floor() as i32));
+    Some((Mat::from_fn(m, n, |i, j| a[(i, j)] / unit), unit))
+}
+
 /// A faer matrix as a block: column-major with the columns `faer` left between them, copied once (they are small).
 fn placed<T: Scalar>(device: &Device, m: MatRef<'_, T>) -> Placed<T> {
     let (rows, cols) = m.shape();
@@ -66,6 +80,11 @@ fn no_convergence(operation: &'static str, at: &Layout) -> Error {
 pub(crate) fn eigh<T: Scalar>(cpu: &Cpu, device: &Device, a: &[T], at: &Layout) -> Result<(Placed<T>, Placed<T>)> {
     let a = matrix(a, at);
     let n = a.nrows();
+    if n == 0 {
+        return Ok((vector(device, Vec::new()), placed(device, a)));
+    }
+    let scaled = scaled(a);
+    let (a, unit) = scaled.as_ref().map_or((a, T::one()), |(a, unit)| (a.as_ref(), *unit));
     let par = parallelism(cpu, n * n);
     let mut values = Diag::<T>::zeros(n);
     let mut vectors = Mat::<T>::zeros(n, n);
@@ -74,7 +93,7 @@ pub(crate) fn eigh<T: Scalar>(cpu: &Cpu, device: &Device, a: &[T], at: &Layout) 
     with_stack(cpu, par, scratch, |stack| evd::self_adjoint_evd(a, s, Some(u), par, stack, Default::default()))
         .map_err(|_| no_convergence("eigh", at))?;
     // faer sorts upwards: read both backwards.
-    let values = (0..n).rev().map(|i| values.column_vector()[i]).collect();
+    let values = (0..n).rev().map(|i| values.column_vector()[i] * unit).collect();
     Ok((vector(device, values), placed(device, vectors.as_ref().reverse_cols())))
 }
 
@@ -82,6 +101,8 @@ pub(crate) fn svd<T: Scalar>(cpu: &Cpu, device: &Device, a: &[T], at: &Layout) -
     let a = matrix(a, at);
     let (m, n) = a.shape();
     let k = m.min(n);
+    let scaled = scaled(a);
+    let (a, unit) = scaled.as_ref().map_or((a, T::one()), |(a, unit)| (a.as_ref(), *unit));
     let par = parallelism(cpu, m * n);
     let mut values = Diag::<T>::zeros(k);
     let (mut u, mut v) = (Mat::<T>::zeros(m, k), Mat::<T>::zeros(n, k));
@@ -92,7 +113,7 @@ pub(crate) fn svd<T: Scalar>(cpu: &Cpu, device: &Device, a: &[T], at: &Layout) -
         faer_svd::svd(a, s, Some(to_u), Some(to_v), par, stack, Default::default())
     })
     .map_err(|_| no_convergence("svd", at))?;
-    let values = (0..k).map(|i| values.column_vector()[i]).collect();
+    let values = (0..k).map(|i| values.column_vector()[i] * unit).collect();
     Ok([placed(device, u.as_ref()), vector(device, values), placed(device, v.as_ref())])
 }
 
