@@ -6,6 +6,7 @@ use crate::{
         Kind,
         cpu,
         elementwise::{self, Binary, Unary},
+        layout::Layout,
         storage::Storage,
     },
     error::{Error, Result},
@@ -34,7 +35,7 @@ impl<T: Element, D: Dimension> Tensor<T, D> {
 impl<T: Scalar, D: Dimension> Tensor<T, D> {
     fn binary(&self, operation: &'static str, f: Binary, other: &Self) -> Result<Self> {
         self.device().check_same(other.device(), operation)?;
-        let (Some(a), Some(b)) = (broadcast_pair(self, other), broadcast_pair(other, self)) else {
+        let Some((a, b)) = broadcast_pair(self, other) else {
             let message = format!(
                 "shapes {:?} and {:?} do not fit; modes must be equal, or 1 on one side",
                 self.shape(),
@@ -118,13 +119,13 @@ impl<T: Scalar, D: Dimension> Tensor<T, D> {
     }
 }
 
-/// `a` seen under the common shape of `a` and `b`; `None` where there is none.
-fn broadcast_pair<T: Element, D: Dimension>(a: &Tensor<T, D>, b: &Tensor<T, D>) -> Option<crate::device::layout::Layout> {
+/// Both operands seen under their common shape; `None` where there is none.
+fn broadcast_pair<T: Element, D: Dimension>(a: &Tensor<T, D>, b: &Tensor<T, D>) -> Option<(Layout, Layout)> {
     if a.order() != b.order() {
         return None;
     }
     let shape: Vec<usize> = a.shape().iter().zip(b.shape()).map(|(&n, &m)| if n == 1 { m } else { n }).collect();
-    a.layout.broadcast(&shape)
+    Some((a.layout.broadcast(&shape)?, b.layout.broadcast(&shape)?))
 }
 
 macro_rules! operators {
