@@ -102,10 +102,10 @@ impl Layout {
         }
     }
 
-    /// One mode cut to `range`, which lies within it.
+    /// One mode cut to `range`, which lies within it. Where no entry is left the offset stays, inside the block.
     pub(crate) fn narrowed(&self, mode: usize, range: Range<usize>) -> Self {
         let mut layout = self.clone();
-        if !range.is_empty() {
+        if !range.is_empty() && self.len() > 0 {
             layout.offset = self.offset.wrapping_add_signed(range.start as isize * self.strides[mode]);
         }
         layout.shape[mode] = range.len();
@@ -115,7 +115,9 @@ impl Layout {
     /// One mode removed, at position `index` of it.
     pub(crate) fn indexed(&self, mode: usize, index: usize) -> Self {
         let mut layout = self.clone();
-        layout.offset = self.offset.wrapping_add_signed(index as isize * self.strides[mode]);
+        if self.len() > 0 {
+            layout.offset = self.offset.wrapping_add_signed(index as isize * self.strides[mode]);
+        }
         layout.shape.remove(mode);
         layout.strides.remove(mode);
         layout
@@ -148,7 +150,7 @@ impl Layout {
 
     /// The same entries under another shape of equal length without moving them, where the strides allow it.
     pub(crate) fn reshaped(&self, shape: &[usize]) -> Option<Self> {
-        if self.is_contiguous() {
+        if self.is_contiguous() || self.len() == 0 {
             return Some(Self { shape: shape.into(), strides: row_major(shape), offset: self.offset });
         }
         // Walk both shapes from the front, pairing the shortest groups of modes with equal products.

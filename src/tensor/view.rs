@@ -81,8 +81,13 @@ impl<T: Element, D: Dimension> Tensor<T, D> {
             return Err(Error::shape("slice", message));
         }
         let mut layout = self.layout.clone();
-        let mut mode = 0;
+        // `mode` counts the modes of the result, `here` those of this tensor.
+        let (mut mode, mut modes) = (0, 0..);
         for p in parts {
+            let here = match p {
+                SliceInfoElem::NewAxis => self.order(),
+                _ => modes.next().unwrap_or_default(),
+            };
             match *p {
                 SliceInfoElem::NewAxis => {
                     layout = layout.inserted(mode);
@@ -93,17 +98,17 @@ impl<T: Element, D: Dimension> Tensor<T, D> {
                     let at = if i < 0 { n.checked_add_signed(i) } else { Some(i as usize) };
                     match at.filter(|&at| at < n) {
                         Some(at) => layout = layout.indexed(mode, at),
-                        None => return Err(outside("index", i, mode, self.shape())),
+                        None => return Err(outside("slice", "index", i, here, self.shape())),
                     }
                 }
                 SliceInfoElem::Slice { start, end, step } => {
                     let n = layout.shape()[mode];
                     let from_end = |i: isize| if i < 0 { n.checked_add_signed(i) } else { Some(i as usize) };
                     let first = from_end(start).filter(|&i| i <= n);
-                    let Some(first) = first else { return Err(outside("start", start, mode, self.shape())) };
+                    let Some(first) = first else { return Err(outside("slice", "start", start, here, self.shape())) };
                     let end = end.unwrap_or(n as isize);
                     let Some(last) = from_end(end).filter(|&i| i <= n) else {
-                        return Err(outside("end", end, mode, self.shape()));
+                        return Err(outside("slice", "end", end, here, self.shape()));
                     };
                     if step == 0 {
                         return Err(Error::shape("slice", "a step of 0 goes nowhere"));
@@ -123,7 +128,7 @@ impl<T: Element, D: Dimension> Tensor<T, D> {
     pub fn index_mode(&self, mode: usize, index: usize) -> Result<Tensor<T, D::Smaller>> {
         self.check_mode("index_mode", mode)?;
         if index >= self.shape()[mode] {
-            return Err(outside("index", index as isize, mode, self.shape()));
+            return Err(outside("index_mode", "index", index as isize, mode, self.shape()));
         }
         Ok(Tensor::new(self.storage.clone(), self.layout.indexed(mode, index)))
     }
@@ -226,14 +231,15 @@ fn stepped(layout: &Layout, mode: usize, step: isize) -> Layout {
     let mut shape = layout.shape().to_vec();
     let mut strides = layout.strides().to_vec();
     let mut offset = layout.offset();
-    if step < 0 && n > 0 {
+    if step < 0 && layout.len() > 0 {
         offset = offset.wrapping_add_signed((n as isize - 1) * strides[mode]);
     }
     shape[mode] = count;
-    strides[mode] *= step;
+    // A step past the end may be anything; no second entry lies there.
+    strides[mode] = if count > 1 { strides[mode] * step } else { 0 };
     Layout::new(&shape, &strides, offset)
 }
 
-fn outside(what: &str, index: isize, mode: usize, shape: &[usize]) -> Error {
-    Error::shape("slice", format!("{what} {index} lies outside mode {mode} of shape {shape:?}"))
+fn outside(operation: &'static str, what: &str, index: isize, mode: usize, shape: &[usize]) -> Error {
+    Error::shape(operation, format!("{what} {index} lies outside mode {mode} of shape {shape:?}"))
 }
