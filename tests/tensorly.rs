@@ -169,11 +169,11 @@ fn mttkrp() {
         let factors = f.matrices(&format!("{t}.factor"), x.order());
         let weights = f.vector(&format!("{t}.weights"));
         let all = x.mttkrp_all(&factors).unwrap();
-        for mode in 0..x.order() {
+        for (mode, at_once) in all.iter().enumerate() {
             let name = format!("{t}.mttkrp.{mode}");
             let ours = x.mttkrp(mode, &factors).unwrap();
             let largest = ours.max_abs().unwrap();
-            assert!(approx::relative_eq!(all[mode], ours, epsilon = 1e-12 * largest), "all modes at once: {name}");
+            assert!(approx::relative_eq!(*at_once, ours, epsilon = 1e-12 * largest), "all modes at once: {name}");
             f.check(&name, &ours);
             let name = format!("{t}.mttkrp_weighted.{mode}");
             if f.has(&name) {

@@ -206,7 +206,7 @@ pub struct Operands {
     pub rng: ChaCha8Rng,
     device: Device,
     /// Integers from -3 to 3, whose sums of products are exact; else reals in [-1, 1).
-    integers: bool,
+    pub integers: bool,
     /// Permuted, sliced, reversed and broadcast; else row-major.
     strided: bool,
 }
