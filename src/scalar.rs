@@ -91,7 +91,7 @@ pub(crate) mod sealed {
     }
 
     /// Scalars are what the host's factorisations are generic over.
-    pub trait HostLinalg: faer::traits::RealField {}
+    pub trait HostLinalg: faer::traits::RealField + crate::device::cpu::simd::Vectors {}
 }
 
 macro_rules! element {

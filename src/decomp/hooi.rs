@@ -219,6 +219,7 @@ fn halves(shape: &[usize], ranks: &[usize]) -> (std::ops::Range<usize>, std::ops
     };
     let n = shape.len();
     let cost = |split: &usize| size(0..*split) + size(*split..n);
-    let split = (1..n).min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or(n);
+    // Where it makes no difference the last modes are projected first: their fibres lie along memory.
+    let split = (1..n).rev().min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or(n);
     (0..split, split..n)
 }

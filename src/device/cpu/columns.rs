@@ -20,7 +20,7 @@ pub(crate) fn contract<T: Scalar>(cpu: &Cpu, s: Columns, y: &[T], (b, b_at): (&[
         })
         .collect();
     rows(cpu, out, rank, |range, out| {
-        vectorized(|| {
+        vectorized(#[inline(always)] || {
             for (row, out) in range.zip(out.chunks_exact_mut(rank)) {
                 let (i, k) = (row / after, row % after);
                 out.fill(T::default());

@@ -90,11 +90,11 @@ fn drive<const N: usize, T: Send>(
         return rows(cpu, out, 1, |range, out| {
             let mut at = offsets;
             at.iter_mut().zip(inner.strides).for_each(|(at, s)| *at = at.wrapping_add_signed(range.start as isize * s));
-            vectorized(|| run(at, out))
+            vectorized(#[inline(always)] || run(at, out))
         });
     }
     rows(cpu, out, inner.size, |range, out| {
-        vectorized(|| {
+        vectorized(#[inline(always)] || {
             let mut walk = Walk::new(outer, offsets, range.start);
             for row in out.chunks_exact_mut(inner.size) {
                 run(walk.at(), row);

@@ -1,13 +1,15 @@
 //! Gram matrices on the host.
 //!
-//! The fibres of the mode are gathered chunk by chunk into a scratch block that stays in the second-level cache, converted to the
-//! working precision on the way; each chunk is one symmetric product there. Small Gram matrices are split over the chunks, with
-//! a private sum for each thread; large ones over rows of the result.
+//! Fibres are gathered chunk by chunk, in the working precision, into a block that stays in the second-level cache. Where fibres lie
+//! side by side in memory (all modes but the last) the block is `[row][fibre]`, and its product with itself is a set of inner products
+//! taken in tiles of registers, on and below the diagonal only. Where they lie along memory (the last mode) it is `[fibre][row]`, and the
+//! product is left to the matrix kernels. Small Gram matrices are split over the chunks, with a sum for each thread; large ones over
+//! rows of the result.
 //!
-//! Cost: n^2 m multiplications for `n` fibre entries and `m` fibres (half of a full product), one pass over the tensor.
+//! Cost: n^2 m flops for `n` fibre entries and `m` fibres (half of a full product), one pass over the tensor.
 #![allow(unsafe_code)]
 
-use super::{Cpu, elementwise::Walk, gemm::product, part, vectorized};
+use super::{Cpu, elementwise::Walk, gemm::product, part, simd::Vectors};
 use crate::{
     device::{
         gemm::Matrix,
@@ -16,14 +18,20 @@ use crate::{
     },
     scalar::Scalar,
 };
-use rayon::prelude::*;
+use pulp::Simd;
 use std::ops::Range;
 
-/// Bytes of the scratch block of one thread.
-const SCRATCH: usize = 1 << 19;
+/// Rows are computed in groups of this many: a multiple of every register tile's sides.
+const GROUP: usize = 12;
 
-/// Rows of the result that are computed at a time; above the diagonal of such a panel nothing is.
-const PANEL: usize = 64;
+/// Fibres of a chunk are a multiple of this: whole registers of every kind.
+const LANES: usize = 16;
+
+/// Bytes of the gathered chunk of one thread.
+const GATHERED: usize = 1 << 18;
+
+/// Entries that are converted at a time.
+const BLOCK: usize = 512;
 
 /// Up to this many rows of the result each thread has a sum of its own.
 const PRIVATE: usize = 512;
@@ -44,25 +52,27 @@ pub(crate) fn gram<T: Scalar>(
     }
 }
 
-fn run<T: Scalar, W: Scalar>(cpu: &Cpu, x: &[T], layout: &Layout, mode: usize, scale: f64, out: &mut [f64]) -> f64 {
+fn run<T: Scalar, W: Scalar + Vectors>(cpu: &Cpu, x: &[T], layout: &Layout, mode: usize, scale: f64, out: &mut [f64]) -> f64 {
     let n = layout.shape()[mode];
     out.fill(0.0);
     let fibres = Fibres::new(x, layout, mode, scale);
     if n == 0 || fibres.count == 0 {
         return 0.0;
     }
-    let chunk = (SCRATCH / size_of::<W>() / n).clamp(32, 1024).min(fibres.count);
+    let most = (GATHERED / size_of::<W>() / n.next_multiple_of(GROUP)).clamp(LANES, 4096);
+    let chunk = most.min(fibres.count).next_multiple_of(LANES);
     let chunks = fibres.count.div_ceil(chunk);
     let range = |i: usize| i * chunk..((i + 1) * chunk).min(fibres.count);
     let threads = cpu.thread_count();
     let squares = if n <= PRIVATE || threads == 1 {
-        let parts = threads.min(chunks);
+        // Two parts a thread: enough to even out a busy machine.
+        let parts = (2 * threads).min(chunks);
         let sums: Vec<(Vec<f64>, f64)> = cpu.map_parts(parts, |i| {
             let (mut sum, mut squares) = (vec![0.0; n * n], 0.0);
-            let mut scratch = Scratch::<W>::new(n, chunk);
+            let mut gathered = Chunk::<W>::new(&fibres, chunk);
             for c in part(chunks, parts, i) {
-                squares += scratch.gather(&fibres, range(c));
-                scratch.add_rows(0..n, &mut sum);
+                squares += gathered.gather(&fibres, range(c));
+                gathered.multiply(0..n, &mut sum);
             }
             (sum, squares)
         });
@@ -71,31 +81,24 @@ fn run<T: Scalar, W: Scalar>(cpu: &Cpu, x: &[T], layout: &Layout, mode: usize, s
         }
         sums.iter().map(|(_, squares)| squares).sum()
     } else {
-        // Rows of the triangle in parts of equal area.
+        // Rows of the triangle in parts of equal area; every part gathers for itself, which is little beside the products.
+        let groups = n.div_ceil(GROUP);
         let parts = threads * 2;
-        let edge = |i: usize| ((n as f64) * (i as f64 / parts as f64).sqrt()).round() as usize;
-        let mut pieces = Vec::new();
-        let mut rest = &mut *out;
-        for i in 0..parts {
-            let (piece, tail) = rest.split_at_mut((edge(i + 1) - edge(i)) * n);
-            pieces.push((edge(i)..edge(i + 1), piece));
-            rest = tail;
-        }
-        let squares: Vec<f64> = cpu.install(|| {
-            pieces
-                .into_par_iter()
-                .map(|(rows, piece)| {
-                    let mut scratch = Scratch::<W>::new(n, chunk);
-                    let mut squares = 0.0;
-                    for c in 0..chunks {
-                        squares += scratch.gather(&fibres, range(c));
-                        scratch.add_rows(rows.clone(), piece);
-                    }
-                    squares
-                })
-                .collect()
+        let edge = |i: usize| (((groups as f64) * (i as f64 / parts as f64).sqrt()).round() as usize * GROUP).min(n);
+        let sums: Vec<(Vec<f64>, f64)> = cpu.map_parts(parts, |i| {
+            let rows = edge(i)..edge(i + 1);
+            let mut sum = vec![0.0; rows.len() * n];
+            let mut gathered = Chunk::<W>::new(&fibres, chunk);
+            let mut squares = 0.0;
+            for c in 0..chunks {
+                squares += gathered.gather(&fibres, range(c));
+                gathered.multiply(rows.clone(), &mut sum);
+            }
+            (sum, squares)
         });
-        squares[0]
+        let rows = sums.iter().flat_map(|(sum, _)| sum.chunks_exact(n));
+        out.chunks_exact_mut(n).zip(rows).for_each(|(out, sum)| out.copy_from_slice(sum));
+        sums[0].1
     };
     for row in 0..n {
         for col in row + 1..n {
@@ -112,7 +115,7 @@ struct Fibres<'a, T> {
     /// How far the entries of a fibre are apart.
     stride: isize,
     offset: usize,
-    /// The loops over fibres; the last one is the run that is gathered at once.
+    /// The loops over fibres; the last one is the run that is packed at once.
     nest: Modes<Loop<1>>,
     count: usize,
     scale: f64,
@@ -133,61 +136,63 @@ impl<'a, T: Scalar> Fibres<'a, T> {
     }
 }
 
-/// A chunk of fibres in the working precision and the product of the panel at work.
-struct Scratch<W: Scalar> {
-    /// `n x chunk` where runs of fibres lie side by side, else `chunk x n`.
+/// A chunk of fibres in the working precision.
+struct Chunk<W: Scalar> {
+    /// `[row][width]`, rows padded with zeros to whole groups and fibres to whole registers; or `[fibre][row]`.
     block: Vec<W>,
-    panel: Vec<W>,
-    at: Matrix,
+    by_fibre: bool,
     n: usize,
-    fibres: usize,
+    width: usize,
+    /// The product at work, where the matrix kernels do it.
+    panel: Vec<W>,
 }
 
-impl<W: Scalar> Scratch<W> {
-    fn new(n: usize, chunk: usize) -> Self {
-        let panel = vec![W::default(); PANEL.min(n) * n];
-        Self { block: vec![W::default(); n * chunk], panel, at: Matrix { offset: 0, rows: 0, cols: 0 }, n, fibres: 0 }
+impl<W: Scalar + Vectors> Chunk<W> {
+    fn new<T: Scalar>(fibres: &Fibres<'_, T>, chunk: usize) -> Self {
+        let n = fibres.n;
+        let by_fibre = fibres.stride == 1 && fibres.nest[fibres.nest.len() - 1].strides[0] != 1;
+        let panel = if by_fibre { vec![W::default(); n.div_ceil(2).next_multiple_of(GROUP) * n] } else { Vec::new() };
+        let block = vec![W::default(); n.next_multiple_of(GROUP) * chunk];
+        Self { block, by_fibre, n, width: chunk, panel }
     }
 
     /// Fills the block with the fibres of a range and returns their sum of squares.
     fn gather<T: Scalar>(&mut self, fibres: &Fibres<'_, T>, range: Range<usize>) -> f64 {
-        let n = fibres.n;
         let Some((inner, outer)) = fibres.nest.split_last() else { return 0.0 };
-        let step = inner.strides[0];
-        self.fibres = range.len();
-        let width = self.fibres;
-        let by_fibre = fibres.stride == 1 && step != 1;
-        self.at = match by_fibre {
-            true => Matrix { offset: 0, rows: 1, cols: n as isize },
-            false => Matrix { offset: 0, rows: width as isize, cols: 1 },
-        };
-        let scale = W::of(fibres.scale);
+        let (n, step, scale) = (fibres.n, inner.strides[0], fibres.scale);
+        let count = range.len();
+        if !self.by_fibre && count.next_multiple_of(LANES) != self.width {
+            // The last chunk: shorter rows, and zeros where whole registers need them.
+            self.width = count.next_multiple_of(LANES);
+            self.block.truncate(n.next_multiple_of(GROUP) * self.width);
+            self.block.fill(W::default());
+        }
+        if self.by_fibre {
+            self.width = count;
+        }
+        let width = self.width;
         let mut squares = 0.0;
         let mut done = 0;
-        while done < width {
+        while done < count {
             let from = range.start + done;
-            let run = (inner.size - from % inner.size).min(width - done);
+            let run = (inner.size - from % inner.size).min(count - done);
             let [start] = Walk::new(outer, [fibres.offset], from / inner.size).at();
             let start = start.wrapping_add_signed((from % inner.size) as isize * step);
-            if by_fibre {
-                for i in 0..run {
-                    let at = start.wrapping_add_signed(i as isize * step);
-                    let to = &mut self.block[(done + i) * n..(done + i + 1) * n];
-                    squares += convert(&fibres.x[at..at + n], to, scale);
+            let lines = if self.by_fibre { run } else { n };
+            for line in 0..lines {
+                let (at, to, length) = match self.by_fibre {
+                    true => (start.wrapping_add_signed(line as isize * step), (done + line) * n, n),
+                    false => (start.wrapping_add_signed(line as isize * fibres.stride), line * width + done, run),
+                };
+                let to = &mut self.block[to..to + length];
+                if self.by_fibre || step == 1 {
+                    squares += super::vectorized(Convert { from: &fibres.x[at..at + length], to, scale });
+                    continue;
                 }
-            } else {
-                for row in 0..n {
-                    let at = start.wrapping_add_signed(row as isize * fibres.stride);
-                    let to = &mut self.block[row * width + done..row * width + done + run];
-                    if step == 1 {
-                        squares += convert(&fibres.x[at..at + run], to, scale);
-                    } else {
-                        for (i, to) in to.iter_mut().enumerate() {
-                            let x = fibres.x[at.wrapping_add_signed(i as isize * step)].f64() * fibres.scale;
-                            squares += x * x;
-                            *to = W::of(x);
-                        }
-                    }
+                for (i, to) in to.iter_mut().enumerate() {
+                    let x = fibres.x[at.wrapping_add_signed(i as isize * step)].f64() * scale;
+                    squares += x * x;
+                    *to = W::of(x);
                 }
             }
             done += run;
@@ -195,27 +200,35 @@ impl<W: Scalar> Scratch<W> {
         squares
     }
 
-    /// Adds the products of some rows of the block with all rows up to the diagonal to those rows of the Gram matrix.
-    fn add_rows(&mut self, rows: Range<usize>, sum: &mut [f64]) {
+    /// Adds the products of some rows of the chunk with all rows up to the diagonal to those rows of the Gram matrix.
+    fn multiply(&mut self, rows: Range<usize>, sum: &mut [f64]) {
+        if self.by_fibre {
+            return self.multiply_by_fibre(rows, sum);
+        }
+        let dots = Dots { block: &self.block, width: self.width, n: self.n, rows, sum };
+        super::arch().dispatch(dots);
+    }
+
+    /// The product by the matrix kernels, in two panels of rows: above the diagonal of a panel nothing is computed.
+    fn multiply_by_fibre(&mut self, rows: Range<usize>, sum: &mut [f64]) {
         let n = self.n;
+        let half = rows.len().div_ceil(2).next_multiple_of(GROUP);
         let mut first = rows.start;
         while first < rows.end {
-            let end = (first + PANEL).min(rows.end);
-            let (m, cols) = (end - first, end);
-            let to = Matrix { offset: 0, rows: cols as isize, cols: 1 };
-            // SAFETY: the block holds n x fibres entries laid out as `at` says, rows first..end and 0..cols lie within them;
-            // the panel holds PANEL x n entries and is this thread's.
+            let end = (first + half).min(rows.end);
+            let to = Matrix { offset: 0, rows: end as isize, cols: 1 };
+            let at = Matrix { offset: 0, rows: 1, cols: n as isize };
+            // SAFETY: the block holds width x n entries; rows first..end and 0..end are entries of its fibres. The panel holds more
+            // than (end - first) x end entries and is this thread's.
             unsafe {
-                let block = self.block.as_ptr();
-                let rows = (block.offset(first as isize * self.at.rows), self.at);
-                let panel = self.panel.as_mut_ptr();
-                product(m, cols, self.fibres, W::one(), rows, (block, self.at.t()), W::zero(), (panel, to));
+                let (block, panel) = (self.block.as_ptr(), self.panel.as_mut_ptr());
+                let rows = (block.add(first), at);
+                product(end - first, end, self.width, W::one(), rows, (block, at.t()), W::zero(), (panel, to));
             }
-            for row in 0..m {
+            for row in 0..end - first {
                 let at = (first - rows.start + row) * n;
-                let sum = &mut sum[at..at + cols];
-                let panel = &self.panel[row * cols..(row + 1) * cols];
-                vectorized(|| sum.iter_mut().zip(panel).for_each(|(sum, x)| *sum += x.f64()));
+                let panel = &self.panel[row * end..(row + 1) * end];
+                sum[at..at + end].iter_mut().zip(panel).for_each(|(sum, x)| *sum += x.f64());
             }
             first = end;
         }
@@ -223,27 +236,95 @@ impl<W: Scalar> Scratch<W> {
 }
 
 /// Converts a run, scaled, and returns its sum of squares.
-fn convert<A: Scalar, B: Scalar>(from: &[A], to: &mut [B], scale: B) -> f64 {
-    const LANES: usize = 16;
-    let mut sums = [0.0; LANES];
-    vectorized(|| {
-        let (from_blocks, from_rest) = from.as_chunks::<LANES>();
-        let (to_blocks, to_rest) = to.as_chunks_mut::<LANES>();
-        for (from, to) in from_blocks.iter().zip(to_blocks) {
-            for i in 0..LANES {
-                let x = from[i].f64();
-                let y = B::of(x) * scale;
-                to[i] = y;
-                let x = x * scale.f64();
-                sums[i] += x * x;
+struct Convert<'a, T, W> {
+    from: &'a [T],
+    to: &'a mut [W],
+    scale: f64,
+}
+
+impl<T: Scalar, W: Scalar> pulp::NullaryFnOnce for Convert<'_, T, W> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn call(self) -> f64 {
+        let Self { from, to, scale } = self;
+        let mut sums = [0.0; LANES];
+        // One loop at a time vectorises, the two in one do not; a block stays in the first-level cache between them.
+        for (from, to) in from.chunks(BLOCK).zip(to.chunks_mut(BLOCK)) {
+            from.iter().zip(to).for_each(|(x, y)| *y = W::of(x.f64() * scale));
+            let (lanes, rest) = from.as_chunks::<LANES>();
+            for x in lanes {
+                for i in 0..LANES {
+                    let x = x[i].f64() * scale;
+                    sums[i] += x * x;
+                }
+            }
+            for (sum, x) in sums.iter_mut().zip(rest) {
+                let x = x.f64() * scale;
+                *sum += x * x;
             }
         }
-        for ((from, to), sum) in from_rest.iter().zip(to_rest).zip(&mut sums) {
-            let x = from.f64();
-            *to = B::of(x) * scale;
-            let x = x * scale.f64();
-            *sum += x * x;
+        sums.iter().sum()
+    }
+}
+
+/// Inner products of the rows of a block.
+struct Dots<'a, W> {
+    block: &'a [W],
+    width: usize,
+    n: usize,
+    rows: Range<usize>,
+    sum: &'a mut [f64],
+}
+
+impl<W: Scalar + Vectors> pulp::WithSimd for Dots<'_, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        // A tile's products and operands have to fit the registers: 24 + 10 of 32, or 9 + 6 of 16.
+        if S::REGISTER_COUNT >= 32 { self.tiles::<S, 4, 6>(simd) } else { self.tiles::<S, 3, 3>(simd) }
+    }
+}
+
+impl<W: Scalar + Vectors> Dots<'_, W> {
+    #[inline(always)]
+    fn tiles<S: Simd, const R: usize, const C: usize>(self, simd: S) {
+        let Self { block, width, n, rows, sum } = self;
+        let row = |i: usize| W::vectors::<S>(&block[i * width..(i + 1) * width]);
+        for i in (rows.start..rows.end).step_by(R) {
+            for j in (0..i + R).step_by(C) {
+                let a: [&[W::Vector<S>]; R] = std::array::from_fn(|r| row(i + r));
+                let b: [&[W::Vector<S>]; C] = std::array::from_fn(|c| row(j + c));
+                let products = tile::<S, W, R, C>(simd, a, b);
+                for (r, products) in products.iter().enumerate().take(rows.end - i.min(rows.end)) {
+                    for (c, &product) in products.iter().enumerate().take(n - j.min(n)) {
+                        sum[(i + r - rows.start) * n + j + c] += W::lane_sum(simd, product).f64();
+                    }
+                }
+            }
         }
-    });
-    sums.iter().sum()
+    }
+}
+
+/// `sum_k a[r][k] b[c][k]`, lane by lane, for R x C pairs of rows.
+#[inline(always)]
+fn tile<S: Simd, W: Vectors, const R: usize, const C: usize>(
+    simd: S,
+    a: [&[W::Vector<S>]; R],
+    b: [&[W::Vector<S>]; C],
+) -> [[W::Vector<S>; C]; R] {
+    let mut sums = [[W::zeros(simd); C]; R];
+    let steps = a[0].len();
+    let (a, b) = (a.map(|a| &a[..steps]), b.map(|b| &b[..steps]));
+    for k in 0..steps {
+        let b: [W::Vector<S>; C] = std::array::from_fn(#[inline(always)] |c| b[c][k]);
+        for r in 0..R {
+            let a = a[r][k];
+            for c in 0..C {
+                sums[r][c] = W::mul_add(simd, a, b[c], sums[r][c]);
+            }
+        }
+    }
+    sums
 }

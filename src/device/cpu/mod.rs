@@ -11,6 +11,7 @@ pub(crate) mod gram;
 pub(crate) mod linalg;
 pub(crate) mod pool;
 pub(crate) mod reduce;
+pub(crate) mod simd;
 
 use crate::scalar::Element;
 use rayon::{ThreadPool, ThreadPoolBuilder, prelude::*};
@@ -87,11 +88,18 @@ pub(crate) fn part(n: usize, parts: usize, i: usize) -> Range<usize> {
     start..start + size + usize::from(i < rest)
 }
 
-/// Runs a loop compiled for the widest vectors this processor has; the closure is `#[inline(always)]` by being one.
+/// The vector instructions that this processor has.
+#[inline]
+pub(crate) fn arch() -> pulp::Arch {
+    static ARCH: OnceLock<pulp::Arch> = OnceLock::new();
+    *ARCH.get_or_init(pulp::Arch::new)
+}
+
+/// Runs a loop compiled for the widest vectors this processor has. The loop has to be inlined: pass a closure marked
+/// `#[inline(always)]`, or a type whose `call` is.
 #[inline(always)]
 pub(crate) fn vectorized<R>(work: impl pulp::NullaryFnOnce<Output = R>) -> R {
-    static ARCH: OnceLock<pulp::Arch> = OnceLock::new();
-    ARCH.get_or_init(pulp::Arch::new).dispatch(work)
+    arch().dispatch(work)
 }
 
 /// A buffer on the host: the user's own vector, or one from the pool, to which it returns.
