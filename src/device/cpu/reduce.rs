@@ -162,6 +162,9 @@ pub(crate) fn first<T: Element>(cpu: &Cpu, x: &[T], layout: &Layout, is: impl Fn
 
 /// Sums over all modes from `kept` on, one sum for each index of the modes before.
 pub(crate) fn sum_rows<T: Scalar>(cpu: &Cpu, x: &[T], layout: &Layout, kept: usize, out: &mut [T]) {
+    if out.is_empty() {
+        return;
+    }
     let order = layout.order();
     let head = Layout::new(&layout.shape()[..kept], &layout.strides()[..kept], layout.offset());
     let tail = Layout::new(&layout.shape()[kept..order], &layout.strides()[kept..order], 0);
