@@ -116,11 +116,23 @@ macro_rules! element {
 element! {
     f64: F64, |x| x;
     f32: F32, |x| x as f32;
-    f16: F16, f16::from_f64;
-    bf16: BF16, bf16::from_f64;
+    f16: F16, |x| f16::from_f32(to_odd_single(x));
+    bf16: BF16, |x| bf16::from_f32(to_odd_single(x));
     u8: U8, |x| x as u8;
     u32: U32, |x| x as u32;
     i64: I64, |x| x as i64;
+}
+
+/// A single next to `x`, its last bit set where `x` lies between two singles: what rounds again to fewer bits then rounds once,
+/// to the nearest. (`half` itself drops the last bits of a double on the way.)
+fn to_odd_single(x: f64) -> f32 {
+    let near = x as f32;
+    if near as f64 == x || near.is_nan() || near.to_bits() & 1 == 1 {
+        return near;
+    }
+    // The neighbour on the other side of x. Its magnitude is one step down where `near` lies beyond x, else one up.
+    let step = if (near as f64).abs() > x.abs() { u32::MAX } else { 1 };
+    f32::from_bits(near.to_bits().wrapping_add(step))
 }
 
 impl sealed::HostLinalg for f32 {}

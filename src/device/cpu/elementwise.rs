@@ -179,7 +179,21 @@ pub(crate) fn cast<A: Element, B: Element>(cpu: &Cpu, source: &[A], layout: &Lay
     match (A::DTYPE, B::DTYPE) {
         // The one type whose values a double does not hold.
         (DType::I64, DType::I64) => map(cpu, source, layout, out, |x| num_traits::cast(x).unwrap_or_default()),
+        (DType::I64, DType::F64) => map(cpu, source, layout, out, |x| num_traits::cast(x).unwrap_or_default()),
+        (DType::I64, _) => map(cpu, source, layout, out, |x: A| B::from_double(to_odd_double(x.to_i64().unwrap_or(0)))),
         _ => map(cpu, source, layout, out, |x: A| B::from_double(x.to_f64().unwrap_or(f64::NAN))),
+    }
+}
+
+/// A double next to `x`, its last bit set where `x` lies between two doubles: what rounds again to fewer bits then rounds once.
+fn to_odd_double(x: i64) -> f64 {
+    let near = x as f64;
+    let beyond = (near as i128).abs() - (x as i128).abs();
+    match beyond {
+        0 => near,
+        _ if near.to_bits() & 1 == 1 => near,
+        1.. => f64::from_bits(near.to_bits() - 1),
+        _ => f64::from_bits(near.to_bits() + 1),
     }
 }
 
