@@ -9,4 +9,4 @@ pub mod tensor;
 pub use device::Device;
 pub use error::{Error, ErrorKind, Result};
 pub use scalar::{DType, Element, Scalar};
-pub use tensor::Tensor;
+pub use tensor::{Tensor, TensorFile};

@@ -21,16 +21,23 @@
 //! | `arithmetic.rs` | entrywise operations and operators |
 //! | `total.rs` | sums, norms, finiteness |
 //! | `npy.rs`, `safetensors.rs`, `serde.rs` | files |
+//! | `stored.rs`, `files.rs` | what files share: exact conversion, whole writes |
 //! | `display.rs`, `approx.rs` | printing and comparing |
 
 mod approx;
 mod arithmetic;
 mod construct;
 mod display;
+mod files;
 mod ndarray;
+mod npy;
+mod safetensors;
 mod serde;
+mod stored;
 mod total;
 mod view;
+
+pub use self::safetensors::TensorFile;
 
 use crate::{
     device::{

@@ -1,0 +1,176 @@
+//! What every file format needs: errors that say where, and files that are written whole or not at all.
+
+use crate::error::{Error, ErrorKind, Result};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// The operation at work and the file it works on, to be named in its errors; a stream has no path.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origin<'a> {
+    pub(crate) operation: &'static str,
+    pub(crate) path: Option<&'a Path>,
+}
+
+impl<'a> Origin<'a> {
+    pub(crate) fn stream(operation: &'static str) -> Self {
+        Self { operation, path: None }
+    }
+
+    pub(crate) fn file(operation: &'static str, path: &'a Path) -> Self {
+        Self { operation, path: Some(path) }
+    }
+
+    pub(crate) fn error(&self, kind: ErrorKind, message: impl std::fmt::Display) -> Error {
+        match self.path {
+            Some(path) => Error::new(kind, self.operation, format!("{}: {message}", path.display())),
+            None => Error::new(kind, self.operation, message.to_string()),
+        }
+    }
+
+    /// The bytes are not what their format says.
+    pub(crate) fn format(&self, message: impl std::fmt::Display) -> Error {
+        self.error(ErrorKind::Format, message)
+    }
+
+    /// The operating system, or a reader or writer that was handed in, refused.
+    pub(crate) fn io(&self, source: io::Error) -> Error {
+        match self.path {
+            Some(path) => Error::io(self.operation, path, source),
+            None => Error::new(ErrorKind::Io, self.operation, source.to_string()).with_source(source),
+        }
+    }
+
+    /// Room for `more` elements, or an error where there is none: a failed reservation must not abort the program.
+    pub(crate) fn reserve<T>(&self, vector: &mut Vec<T>, more: usize) -> Result<()> {
+        vector.try_reserve(more).map_err(|e| {
+            self.error(ErrorKind::Memory, format!("there is no memory for {more} more elements")).with_source(e)
+        })
+    }
+}
+
+/// Writes a file so that its path holds either all of it or what it held before, even if the power fails.
+///
+/// `write` fills a temporary file beside `path`, which is flushed, synchronised to the disk and renamed to `path`. Whatever
+/// fails on the way, the temporary file goes and `path` stays as it was. A symbolic link is followed, and a file that is
+/// replaced keeps its permissions.
+///
+/// # Errors
+/// What `write` returns; [`ErrorKind::Io`] with the path where the operating system refuses, or where `path` is something else
+/// than a regular file.
+pub(crate) fn write_atomically(
+    operation: &'static str,
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
+) -> Result<()> {
+    let origin = Origin::file(operation, path);
+    // A rename replaces a link instead of what it points to.
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let existing = fs::metadata(&target).ok();
+    if existing.as_ref().is_some_and(|m| !m.is_file()) {
+        return Err(origin.error(ErrorKind::Io, "is there already and is not a regular file; name a file"));
+    }
+    let (Some(name), Some(parent)) = (target.file_name(), target.parent()) else {
+        return Err(origin.error(ErrorKind::Io, "does not end in a file's name"));
+    };
+    let directory = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+
+    let (file, temporary) = Temporary::create(directory, name).map_err(|e| origin.io(e))?;
+    let mut writer = BufWriter::new(file);
+    write(&mut writer)?;
+    let finish = || {
+        writer.flush()?;
+        if let Some(existing) = existing {
+            writer.get_ref().set_permissions(existing.permissions())?;
+        }
+        writer.get_ref().sync_all()?;
+        // Windows renames only closed files.
+        drop(writer);
+        temporary.rename(&target)
+    };
+    finish().map_err(|e| origin.io(e))?;
+    // The new name is on the disk once its directory is. Not every file system lets a directory be synchronised, and the file
+    // is complete either way, so a refusal is no failure.
+    if let Ok(directory) = File::open(directory) {
+        let _ = directory.sync_all();
+    }
+    Ok(())
+}
+
+/// A file that goes when dropped, unless it was renamed.
+struct Temporary(Option<PathBuf>);
+
+impl Temporary {
+    fn create(directory: &Path, name: &std::ffi::OsStr) -> io::Result<(File, Self)> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let mut temporary = std::ffi::OsString::from(".");
+            temporary.push(name);
+            temporary.push(format!(".{}-{}.tmp", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+            let path = directory.join(temporary);
+            match OpenOptions::new().write(true).create_new(true).open(&path) {
+                Ok(file) => return Ok((file, Self(Some(path)))),
+                // Left by a process of the same number that was killed.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn rename(mut self, target: &Path) -> io::Result<()> {
+        if let Some(path) = &self.0 {
+            fs::rename(path, target)?;
+        }
+        self.0 = None;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.bin");
+        write_atomically("test", &path, |w| w.write_all(b"first").map_err(|e| Error::io("test", &path, e))).unwrap();
+        let failed = write_atomically("test", &path, |w| {
+            w.write_all(&[0; 100_000]).map_err(|e| Error::io("test", &path, e))?;
+            Err(Error::format("test", "stop"))
+        });
+        assert_eq!(failed.unwrap_err().to_string(), "test: stop");
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        let panicked = std::panic::catch_unwind(|| write_atomically("test", &path, |_| panic!("stop")));
+        assert!(panicked.is_err());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_and_permissions_kept() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let directory = tempfile::tempdir().unwrap();
+        let (path, link) = (directory.path().join("a.bin"), directory.path().join("link"));
+        fs::write(&path, b"first").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        write_atomically("test", &link, |w| w.write_all(b"second").map_err(|e| Error::io("test", &link, e))).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+    }
+}
