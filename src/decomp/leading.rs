@@ -57,14 +57,22 @@ pub(crate) struct Leading {
     vectors: Tensor<f64, Ix2>,
     /// Squared singular values that belong to the vectors.
     pub(crate) energies: Vec<f64>,
+    /// Whether all values beyond those listed are zero; else they are unknown.
+    complete: bool,
     /// The squared norm of the tensor.
     pub(crate) total: f64,
 }
 
 impl Leading {
-    /// The first `rank` vectors, rounded to T.
+    /// The first `rank` vectors, rounded to T. Beyond those that were found the basis is completed: their values are zero.
     pub(crate) fn factor<T: Scalar>(&self, rank: usize) -> Result<Tensor<T, Ix2>> {
-        self.vectors.narrow(1, 0..rank)?.cast::<T>()
+        let (n, found) = (self.vectors.shape()[0], self.vectors.shape()[1]);
+        if rank <= found {
+            return self.vectors.narrow(1, 0..rank)?.cast::<T>();
+        }
+        let unit = Tensor::eye(n)?.to_device(self.vectors.device())?;
+        let basis = Tensor::concat(&[&self.vectors, &unit], 1)?.qr()?.q;
+        Tensor::concat(&[&self.vectors, &basis.narrow(1, found..rank)?], 1)?.cast::<T>()
     }
 
     /// What is lost beyond the first `rank` vectors, as squares.
@@ -72,7 +80,8 @@ impl Leading {
     /// Added up from the small end, so that a tiny tail is not the difference of large numbers; a randomised spectrum is not
     /// complete, and takes the difference.
     pub(crate) fn tail(&self, rank: usize) -> f64 {
-        if self.energies.len() == self.vectors.shape()[0] {
+        let rank = rank.min(self.energies.len());
+        if self.complete {
             return self.energies[rank..].iter().rev().map(|e| e.max(0.0)).sum();
         }
         (self.total - self.energies[..rank].iter().sum::<f64>()).max(0.0)
@@ -124,6 +133,10 @@ pub(crate) fn leading<T: Scalar, D: Dimension>(
 
 fn automatic<T: Scalar, D: Dimension>(x: &Tensor<T, D>, mode: usize, want: Want, scale: f64) -> Result<Leading> {
     let n = x.shape()[mode];
+    if x.len() / n < n {
+        // Taller than wide: its SVD is smaller than its Gram matrix.
+        return by_svd(x, mode, scale);
+    }
     if let Want::Rank(rank) = want {
         let columns = rank + 10;
         if n >= 2000 && n >= 16 * columns && x.len() / n >= columns {
@@ -158,10 +171,10 @@ fn by_gram<T: Scalar, D: Dimension>(x: &Tensor<T, D>, mode: usize, precision: Pr
     let (matrix, total) = gram(x, mode, precision, scale)?;
     if !total.is_finite() || matrix.check_finite("gram").is_err() {
         let n = x.shape()[mode];
-        return Ok(Leading { vectors: Tensor::eye(n)?, energies: vec![0.0; n], total: f64::INFINITY });
+        return Ok(Leading { vectors: Tensor::eye(n)?, energies: vec![0.0; n], complete: true, total: f64::INFINITY });
     }
     let (values, vectors) = matrix.eigh()?;
-    Ok(Leading { vectors, energies: values.to_vec()?, total })
+    Ok(Leading { vectors, energies: values.to_vec()?, complete: true, total })
 }
 
 fn by_svd<T: Scalar, D: Dimension>(x: &Tensor<T, D>, mode: usize, scale: f64) -> Result<Leading> {
@@ -172,15 +185,7 @@ fn by_svd<T: Scalar, D: Dimension>(x: &Tensor<T, D>, mode: usize, scale: f64) ->
     let svd = small.svd()?;
     let energies: Vec<f64> = svd.s.to_vec()?.into_iter().map(|s| s * s).collect();
     let total = energies.iter().rev().sum();
-    // Where the unfolding is taller than wide the missing singular values are zero; complete the basis for ranks beyond it.
-    if m < n {
-        let basis = Tensor::concat(&[&svd.u, &Tensor::eye(n)?], 1)?.qr()?.q;
-        let rest = basis.narrow(1, m..n)?;
-        let vectors = Tensor::concat(&[&svd.u, &rest], 1)?;
-        let energies = energies.into_iter().chain(std::iter::repeat_n(0.0, n - m)).collect();
-        return Ok(Leading { vectors, energies, total });
-    }
-    Ok(Leading { vectors: svd.u, energies, total })
+    Ok(Leading { vectors: svd.u, energies, complete: true, total })
 }
 
 fn randomized<T: Scalar, D: Dimension>(
@@ -208,7 +213,7 @@ fn randomized<T: Scalar, D: Dimension>(
     let (values, rotation) = matrix.eigh()?;
     let vectors = q.cast::<f64>()?.matmul(&rotation)?;
     let total = (x.norm()? * scale).powi(2);
-    Ok(Leading { vectors, energies: values.to_vec()?, total })
+    Ok(Leading { vectors, energies: values.to_vec()?, complete: false, total })
 }
 
 /// One step of subspace iteration: an orthonormal basis of X_(n) X_(n)^T Q. Warm starts come closer to the leading vectors at

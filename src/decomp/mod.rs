@@ -42,6 +42,7 @@ mod hooi;
 mod hosvd;
 mod leading;
 mod st_hosvd;
+mod stored;
 mod target;
 mod tucker;
 

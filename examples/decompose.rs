@@ -1,0 +1,311 @@
+//! Decomposes a `.npy` tensor of any order and writes core, weights and factors as `.npy` files.
+//!
+//! ```sh
+//! cargo run --release --example decompose -- cube.npy --method st-hosvd --tol 0.05 --out parts
+//! cargo run --release --example decompose -- cube.npy --method cp-als --rank 10 --sweeps 50 --seed 7 --json
+//! ```
+//!
+//! Back in NumPy, with the parts of a Tucker decomposition of order 3:
+//!
+//! ```python
+//! core, *factors = [np.load(f"parts/{n}.npy") for n in ("core", "factor_0", "factor_1", "factor_2")]
+//! x = np.einsum("abc,ia,jb,kc->ijk", core, *factors)
+//! ```
+
+use clap::{Parser, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use ndarray::IxDyn;
+use serde_json::json;
+use std::{
+    fmt::Display,
+    io::IsTerminal,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+use tenfold::{
+    Device, Error, ErrorKind, Result, Scalar, Tensor,
+    decomp::{CpAls, CpStart, Fit, Hooi, HooiStart, Hosvd, Progress, StHosvd, Stop, Target},
+};
+
+/// Decompose a tensor into a Tucker core with factors, or into a sum of CP components.
+///
+/// Tucker methods (hosvd, st-hosvd, hooi) take one rank for each mode, or, for the first two, a tolerance: the relative error
+/// that the result is guaranteed to meet, with ranks as small as that allows. CP takes one rank, the number of components.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The tensor: a .npy file of numbers, of order 2 or more.
+    input: PathBuf,
+    /// st-hosvd is the quickest; hooi the best Tucker fit for given ranks; cp-als finds components.
+    #[arg(long, value_enum)]
+    method: MethodName,
+    /// Tucker ranks, one for each mode: 30,30,10
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["tol", "rank"])]
+    ranks: Option<Vec<usize>>,
+    /// The relative error to stay below, between 0 and 1.
+    #[arg(long, conflicts_with = "rank")]
+    tol: Option<f64>,
+    /// The number of CP components.
+    #[arg(long)]
+    rank: Option<usize>,
+    /// Run exactly this many sweeps (hooi, cp-als); without it, until a sweep changes the error by less than 1e-8.
+    #[arg(long)]
+    sweeps: Option<usize>,
+    /// Where hooi and cp-als start: hosvd is the default of hooi, random of cp-als.
+    #[arg(long, value_enum)]
+    init: Option<Init>,
+    /// CP starts to try, of which the best is kept.
+    #[arg(long, default_value_t = 1)]
+    starts: usize,
+    /// Compute in this type.
+    #[arg(long, value_enum, default_value = "f64")]
+    dtype: Dtype,
+    /// Fixes every random number.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Threads on the CPU; 0 for one per core.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// cpu, or cuda:0 in a build with the feature cuda.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Write core.npy or weights.npy, and factor_0.npy, factor_1.npy .. into this folder.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Let the last line of standard output be one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum MethodName {
+    Hosvd,
+    StHosvd,
+    Hooi,
+    CpAls,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Init {
+    Random,
+    Hosvd,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Dtype {
+    F32,
+    F64,
+}
+
+/// A decomposition found, ready to be reported and written.
+struct Found<T: Scalar> {
+    summary: String,
+    ranks: serde_json::Value,
+    relative_error: f64,
+    ratio: f64,
+    sweeps: usize,
+    stopped: Stop,
+    seconds: f64,
+    /// File names and contents.
+    parts: Vec<(String, Tensor<T, IxDyn>)>,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    match arguments.dtype {
+        Dtype::F32 => decompose::<f32>(arguments),
+        Dtype::F64 => decompose::<f64>(arguments),
+    }
+}
+
+fn decompose<T: Scalar>(arguments: &Arguments) -> Result<()> {
+    let device = arguments.device.parse::<Device>()?.threads(arguments.threads);
+    let x = Tensor::<f64, IxDyn>::load_npy(&arguments.input)?;
+    if x.order() < 2 {
+        let message = format!("{}: shape {:?}; a tensor of order 2 or more is needed", arguments.input.display(), x.shape());
+        return Err(Error::new(ErrorKind::Shape, "decompose", message));
+    }
+    let shape = x.shape().to_vec();
+    println!("{}: {}", arguments.input.display(), describe(&shape));
+    let x = x.cast::<T>()?.to_device(&device)?;
+    let found = match arguments.method {
+        MethodName::CpAls => components(arguments, &x)?,
+        _ => tucker(arguments, &x)?,
+    };
+    println!("{}", found.summary);
+    let sweeps = match found.stopped {
+        Stop::Direct => "computed directly".to_string(),
+        stopped => format!("{} sweeps, {stopped}", found.sweeps),
+    };
+    println!("relative error ||X - X'|| / ||X|| = {:.6e} ({sweeps}), {:.3} s", found.relative_error, found.seconds);
+    if let Some(folder) = &arguments.out {
+        write(folder, &found.parts)?;
+        let names: Vec<&str> = found.parts.iter().map(|(name, _)| name.as_str()).collect();
+        println!("wrote {} into {}", names.join(", "), folder.display());
+    }
+    if arguments.json {
+        println!(
+            "{}",
+            json!({
+                "method": arguments.method.to_possible_value().map(|v| v.get_name().to_string()),
+                "shape": shape,
+                "ranks": found.ranks,
+                "relative_error": found.relative_error,
+                "compression_ratio": found.ratio,
+                "sweeps": found.sweeps,
+                "stopped": found.stopped,
+                "seconds": found.seconds,
+                "dtype": T::DTYPE,
+                "device": device.to_string(),
+                "seed": arguments.seed,
+            })
+        );
+    }
+    Ok(())
+}
+
+fn describe(shape: &[usize]) -> String {
+    let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
+    format!("{}, {} entries", sizes.join(" x "), shape.iter().product::<usize>())
+}
+
+fn tucker<T: Scalar>(arguments: &Arguments, x: &Tensor<T, IxDyn>) -> Result<Found<T>> {
+    let target = match (&arguments.ranks, arguments.tol) {
+        (Some(ranks), _) => Target::Ranks(ranks.clone()),
+        (None, Some(tolerance)) if arguments.method != MethodName::Hooi => Target::Tolerance(tolerance),
+        (None, Some(_)) => return Err(usage("hooi needs --ranks; --tol is for hosvd and st-hosvd")),
+        (None, None) => return Err(usage("Tucker methods need --ranks 30,30,10 or --tol 0.05")),
+    };
+    let bar = Bar::new(arguments);
+    let start = Instant::now();
+    let fit = match (arguments.method, target) {
+        (MethodName::Hosvd, target) => Hosvd::target(target).fit_with(x, |p| bar.show(p))?,
+        (MethodName::Hooi, Target::Ranks(ranks)) => {
+            let mut solver = Hooi::ranks(ranks);
+            if let Some(sweeps) = arguments.sweeps {
+                solver = solver.exactly(sweeps);
+            }
+            if arguments.init == Some(Init::Random) {
+                solver = solver.start(HooiStart::Random { seed: arguments.seed });
+            }
+            solver.fit_with(x, |p| bar.show(p))?
+        }
+        (_, target) => StHosvd::target(target).fit_with(x, |p| bar.show(p))?,
+    };
+    let seconds = start.elapsed().as_secs_f64();
+    bar.done();
+    // On the residual itself, and outside of the time.
+    let error = fit.decomposition.relative_error(x)?;
+    let (ranks, ratio) = (json!(fit.ranks()), fit.compression_ratio());
+    let found = Found::new(&fit, ranks, ratio, error, seconds);
+    let (core, factors) = fit.into_inner().into_parts();
+    Ok(found.with(std::iter::once(("core.npy".to_string(), core)).chain(named(factors))))
+}
+
+fn components<T: Scalar>(arguments: &Arguments, x: &Tensor<T, IxDyn>) -> Result<Found<T>> {
+    let Some(rank) = arguments.rank else {
+        return Err(usage("cp-als needs --rank, the number of components"));
+    };
+    let mut solver = CpAls::rank(rank).seed(arguments.seed).starts(arguments.starts);
+    if let Some(sweeps) = arguments.sweeps {
+        solver = solver.exactly(sweeps);
+    }
+    if arguments.init == Some(Init::Hosvd) {
+        solver = solver.start(CpStart::Hosvd);
+    }
+    let bar = Bar::new(arguments);
+    let start = Instant::now();
+    let fit = solver.fit_with(x, |p| bar.show(p))?;
+    let seconds = start.elapsed().as_secs_f64();
+    bar.done();
+    let error = fit.decomposition.relative_error(x)?;
+    let found = Found::new(&fit, json!([rank]), fit.compression_ratio(), error, seconds);
+    let (weights, factors) = fit.into_inner().into_parts();
+    Ok(found.with(std::iter::once(("weights.npy".to_string(), weights.into_dyn())).chain(named(factors))))
+}
+
+fn named<T: Scalar>(factors: Vec<Tensor<T, ndarray::Ix2>>) -> impl Iterator<Item = (String, Tensor<T, IxDyn>)> {
+    factors.into_iter().enumerate().map(|(mode, factor)| (format!("factor_{mode}.npy"), factor.into_dyn()))
+}
+
+impl<T: Scalar> Found<T> {
+    fn new<M: Display>(fit: &Fit<M>, ranks: serde_json::Value, ratio: f64, relative_error: f64, seconds: f64) -> Self {
+        let summary = fit.decomposition.to_string();
+        let (sweeps, stopped) = (fit.sweeps(), fit.stopped);
+        Self { summary, ranks, relative_error, ratio, sweeps, stopped, seconds, parts: Vec::new() }
+    }
+
+    fn with(mut self, parts: impl Iterator<Item = (String, Tensor<T, IxDyn>)>) -> Self {
+        self.parts = parts.collect();
+        self
+    }
+}
+
+fn usage(message: &str) -> Error {
+    Error::new(ErrorKind::Rank, "decompose", message)
+}
+
+/// Writes all parts or none: into a new folder beside the one wanted, whose files then move over.
+fn write<T: Scalar>(folder: &Path, parts: &[(String, Tensor<T, IxDyn>)]) -> Result<()> {
+    let io = |path: &Path, e: std::io::Error| {
+        Error::new(ErrorKind::Io, "decompose", format!("{}: {e}; choose an --out that can be written", path.display()))
+    };
+    std::fs::create_dir_all(folder).map_err(|e| io(folder, e))?;
+    let staged = folder.join(format!(".part-{}", std::process::id()));
+    std::fs::create_dir(&staged).map_err(|e| io(&staged, e))?;
+    let written = parts.iter().try_for_each(|(name, part)| part.to_device(&Device::cpu())?.save_npy(staged.join(name)));
+    let moved = written.and_then(|()| {
+        parts.iter().try_for_each(|(name, _)| {
+            let to = folder.join(name);
+            std::fs::rename(staged.join(name), &to).map_err(|e| io(&to, e))
+        })
+    });
+    // What is left of the staging folder is of no use to anybody, and its removal no reason to fail.
+    std::fs::remove_dir_all(&staged).ok();
+    moved
+}
+
+/// A progress bar on standard error, when somebody is looking.
+struct Bar(ProgressBar);
+
+impl Bar {
+    fn new(arguments: &Arguments) -> Self {
+        let bar = match std::io::stderr().is_terminal() {
+            true => ProgressBar::new(0),
+            false => ProgressBar::hidden(),
+        };
+        let unit = match arguments.method {
+            MethodName::Hosvd | MethodName::StHosvd => "modes",
+            MethodName::Hooi | MethodName::CpAls => "sweeps",
+        };
+        if let Ok(style) = ProgressStyle::with_template(&format!("{{bar:40}} {{pos}}/{{len}} {unit}  {{msg}}  {{eta}} left")) {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self(bar)
+    }
+
+    fn show(&self, progress: &Progress) -> ControlFlow<()> {
+        self.0.set_length(progress.total as u64);
+        self.0.set_position(progress.done as u64);
+        if let Some(error) = progress.relative_error {
+            self.0.set_message(format!("relative error {error:.6}"));
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn done(&self) {
+        self.0.finish_and_clear();
+    }
+}
