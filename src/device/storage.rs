@@ -117,11 +117,31 @@ impl<T: Element> Storage<T> {
         }
     }
 
+    /// Wraps a block on a GPU.
     #[cfg(feature = "cuda")]
-    pub(crate) fn cuda(&self) -> Option<&super::cuda::CudaBlock<T>> {
+    pub(crate) fn from_cuda(device: &Device, block: super::cuda::CudaBlock<T>) -> Self {
+        Self { device: device.clone(), block: Block::Cuda(Arc::new(block)) }
+    }
+
+    /// The block on a GPU.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn cuda(&self, operation: &'static str) -> Result<&super::cuda::CudaBlock<T>> {
         match &self.block {
-            Block::Cuda(block) => Some(block),
-            Block::Host(_) => None,
+            Block::Cuda(block) => Ok(block),
+            Block::Host(_) => Err(not_on_gpu(operation)),
+        }
+    }
+
+    /// The block on a GPU for writing; copies the block first if it is shared.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn cuda_mut(&mut self, operation: &'static str) -> Result<&mut super::cuda::CudaBlock<T>> {
+        let Block::Cuda(block) = &mut self.block else { return Err(not_on_gpu(operation)) };
+        if Arc::get_mut(block).is_none() {
+            *block = Arc::new(block.duplicate()?);
+        }
+        match Arc::get_mut(block) {
+            Some(block) => Ok(block),
+            None => unreachable!("a block made a line above has one owner"),
         }
     }
 
@@ -142,4 +162,13 @@ impl<T: Element> Storage<T> {
             Block::Cuda(block) => Arc::strong_count(block) == 1,
         }
     }
+}
+
+#[cfg(feature = "cuda")]
+fn not_on_gpu(operation: &'static str) -> Error {
+    Error::new(
+        ErrorKind::Device,
+        operation,
+        "one operand is on the cpu, the other on a GPU; move one of them with to_device",
+    )
 }
