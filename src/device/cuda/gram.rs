@@ -73,9 +73,28 @@ struct InPlace {
     tail: usize,
 }
 
+/// Several neighbouring modes as one `(size, stride)`, where one stride steps through them all.
+fn merged(layout: &Layout, modes: Range<usize>) -> Option<(usize, isize)> {
+    let (mut size, mut stride) = (1usize, None);
+    for mode in modes.rev() {
+        let (n, step) = (layout.shape()[mode], layout.strides()[mode]);
+        if n == 1 {
+            continue;
+        }
+        match stride {
+            None => stride = Some(step),
+            Some(inner) if step == inner * size as isize => {}
+            Some(_) => return None,
+        }
+        size *= n;
+    }
+    Some((size, stride.unwrap_or(0)))
+}
+
 /// How to read the unfolding in place; `None` where it has to be gathered.
 fn in_place(layout: &Layout, mode: usize) -> Option<InPlace> {
-    let [mut before, (n, rows), mut after] = layout.around(mode)?;
+    let (mut before, mut after) = (merged(layout, 0..mode)?, merged(layout, mode + 1..layout.order())?);
+    let (n, rows) = (layout.shape()[mode], layout.strides()[mode]);
     if after.0 == 1 {
         // The last mode: its fibres are counted by the modes before it.
         (before, after) = ((1, 0), before);

@@ -1,0 +1,193 @@
+//! The CUDA device: what it says where there is none, whether its kernels compile, and that it computes what the host does.
+//!
+//! Where no GPU is, the cases that need one print why they were skipped, and how many have been so far (`--nocapture` shows it). Where no
+//! libnvrtc is found, so does the compile check; PyPI's `nvidia-cuda-nvrtc` on the loader's path is enough for that one.
+#![cfg(feature = "cuda")]
+
+use ndarray::{Dimension, Ix1, Ix2, Ix3, IxDyn, s};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tenfold::{
+    Device, Element, ErrorKind, Scalar, Tensor,
+    algebra::{contract, inner, khatri_rao, kronecker},
+    decomp::{CpAls, Hooi, StHosvd},
+};
+
+/// The first GPU, or nothing and a line that says why.
+fn gpu(case: &str) -> Option<Device> {
+    static SKIPPED: AtomicUsize = AtomicUsize::new(0);
+    match Device::cuda(0) {
+        Ok(device) => Some(device),
+        Err(error) => {
+            let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
+            println!("skipped: {case}: no GPU here ({error}); {count} skipped so far");
+            None
+        }
+    }
+}
+
+fn normal<T: Scalar>(shape: &[usize], seed: u64) -> Tensor<T> {
+    Tensor::normal(IxDyn(shape), &mut ChaCha8Rng::seed_from_u64(seed)).unwrap()
+}
+
+fn matrix<T: Scalar>(rows: usize, cols: usize, seed: u64) -> Tensor<T, Ix2> {
+    normal::<T>(&[rows, cols], seed).into_order().unwrap()
+}
+
+fn on<T: Element, D: Dimension>(device: &Device, x: &Tensor<T, D>) -> Tensor<T, D> {
+    x.to_device(device).unwrap()
+}
+
+/// Relative to the largest entry: what sums of a few thousand entries are computed to.
+fn tolerance<T: Scalar>() -> f64 {
+    T::epsilon().f64() * 200.0
+}
+
+fn close<T: Scalar, D: Dimension>(what: &str, got: &Tensor<T, D>, wanted: &Tensor<T, D>) {
+    assert!(!got.device().is_cpu(), "{what} ran on {}", got.device());
+    assert_eq!(got.shape(), wanted.shape(), "{what}");
+    let (got, wanted) = (got.to_vec().unwrap(), wanted.to_vec().unwrap());
+    let largest = wanted.iter().fold(1e-30, |m: f64, x| m.max(x.f64().abs()));
+    for (i, (a, b)) in got.iter().zip(&wanted).enumerate() {
+        let same = (a.f64() - b.f64()).abs() <= tolerance::<T>() * largest || (a.is_nan() && b.is_nan());
+        assert!(same || a == b, "{what}: entry {i} is {a}, not {b}");
+    }
+}
+
+fn near<T: Scalar>(what: &str, got: f64, wanted: f64, size: f64) {
+    let same = (got - wanted).abs() <= tolerance::<T>() * size.max(wanted.abs());
+    assert!(same || got == wanted || (got.is_nan() && wanted.is_nan()), "{what}: {got}, not {wanted}");
+}
+
+/// Runs a generic case for singles and for doubles.
+macro_rules! both {
+    ($($name:ident)*) => {$(
+        #[test]
+        fn $name() {
+            let Some(device) = gpu(stringify!($name)) else { return };
+            cases::$name::<f32>(&device);
+            cases::$name::<f64>(&device);
+        }
+    )*};
+}
+
+both! { copies entrywise totals sums_over_modes products grams factorisations solvers repeats }
+
+#[test]
+fn a_missing_library_or_device_is_an_error_that_says_what_to_install() {
+    match Device::cuda(0) {
+        Ok(device) => assert_eq!(device.to_string(), "cuda:0"),
+        Err(error) => {
+            println!("{error}");
+            assert_eq!(error.kind(), ErrorKind::Device);
+            assert_eq!(error.operation(), "Device::cuda");
+            let named = ["libcuda", "libnvrtc", "libcublas", "libcusolver"].iter().any(|name| error.message().contains(name));
+            assert!(named && (error.message().contains("install") || error.message().contains("driver")), "{error}");
+        }
+    }
+    for index in [9999, usize::MAX] {
+        let error = Device::cuda(index).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Device);
+    }
+    assert!("cuda:9999".parse::<Device>().is_err());
+}
+
+#[test]
+fn kernels_compile_for_both_architectures() {
+    // SAFETY: asks whether a library of NVIDIA's is there, which loads it.
+    if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
+        return println!("skipped: no libnvrtc; kernels were not compiled");
+    }
+    let common = include_str!("../src/device/cuda/kernels/common.cuh");
+    for (name, source) in [
+        ("elementwise", include_str!("../src/device/cuda/kernels/elementwise.cu")),
+        ("cast", include_str!("../src/device/cuda/kernels/cast.cu")),
+        ("reduce", include_str!("../src/device/cuda/kernels/reduce.cu")),
+        ("contract", include_str!("../src/device/cuda/kernels/contract.cu")),
+    ] {
+        for arch in ["compute_80", "compute_90"] {
+            let options = cudarc::nvrtc::CompileOptions { arch: Some(arch), ..Default::default() };
+            let compiled = cudarc::nvrtc::compile_ptx_with_opts([common, source].concat(), options);
+            let ptx = compiled.unwrap_or_else(|error| panic!("{name} for {arch}: {error}"));
+            println!("{name} for {arch}: {} kernels", ptx.to_src().matches(".entry").count());
+        }
+    }
+}
+
+/// Every element type goes to the GPU and back, through all conversions, and as views.
+#[test]
+fn transfers_and_casts() {
+    let Some(device) = gpu("transfers_and_casts") else { return };
+    let values = [0.0, -0.0, 1.0, -1.5, 2.5, 65504.0, 65520.0, 1e-8, 6e-5, 3e-8, 255.4, 256.0, -3.0, 1e10, -1e300, 1e300];
+    let more = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1.00390625, 1.01171875, 1.0 + 1e-9 + 1.0 / 256.0, 9.3e18, -9.3e18];
+    let x = Tensor::<f64, Ix1>::from_vec([24], [values.as_slice(), &more].concat()).unwrap();
+    fn same<T: Element>(got: &Tensor<T, Ix1>, wanted: &Tensor<T, Ix1>, what: &str) {
+        for (a, b) in got.to_vec().unwrap().iter().zip(wanted.to_vec().unwrap()) {
+            assert!(*a == b || (a.to_f64().is_some_and(f64::is_nan) && b.to_f64().is_some_and(f64::is_nan)), "{what}: {a} for {b}");
+        }
+    }
+    macro_rules! from {
+        ($($from:ty)*) => {$(
+            let here: Tensor<$from, Ix1> = x.cast().unwrap();
+            let there = on(&device, &here);
+            same(&there, &here, stringify!($from));
+            from!(@to $from, here, there, f64 f32 half::f16 half::bf16 u8 u32 i64);
+        )*};
+        (@to $from:ty, $here:ident, $there:ident, $($to:ty)*) => {$(
+            let wanted = $here.cast::<$to>().unwrap();
+            same(&$there.cast::<$to>().unwrap(), &wanted, concat!(stringify!($from), " to ", stringify!($to)));
+        )*};
+    }
+    from!(f64 f32 half::f16 u8 u32 i64);
+    // bf16 from singles: the host's own conversion from doubles drops bits below a single's.
+    let singles: Tensor<f32, Ix1> = x.cast().unwrap();
+    let here: Tensor<half::bf16, Ix1> = singles.cast().unwrap();
+    let there = on(&device, &singles).cast::<half::bf16>().unwrap();
+    same(&there, &here, "f32 to bf16");
+    same(&there.cast::<f32>().unwrap(), &here.cast().unwrap(), "bf16 to f32");
+    for len in [0, 1, 1000, 1 << 20, (3 << 20) + 5] {
+        let x = Tensor::<f64, Ix1>::from_fn([len], |i| i[0] as f64).unwrap();
+        assert_eq!(on(&device, &x).to_vec().unwrap(), x.to_vec().unwrap());
+    }
+}
+
+#[test]
+fn memory_runs_out_with_an_error_and_the_device_goes_on() {
+    let Some(device) = gpu("memory_runs_out") else { return };
+    let (rows, cols) = (Tensor::<f64, Ix2>::ones([1 << 20, 1]).unwrap(), Tensor::ones([1, 1 << 22]).unwrap());
+    let error = on(&device, &rows).add(&on(&device, &cols)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Memory);
+    for word in ["32.0 TiB", "hold", "wait for reuse", "free"] {
+        assert!(error.message().contains(word), "{error}");
+    }
+    assert_eq!(on(&device, &rows).sum().unwrap(), (1 << 20) as f64);
+    assert!(device.release_cached() > 0);
+    assert_eq!(on(&device, &rows).sum().unwrap(), (1 << 20) as f64);
+}
+
+#[test]
+fn threads_share_a_device_and_handles_may_go() {
+    let Some(device) = gpu("threads") else { return };
+    let x = matrix::<f64>(64, 48, 1);
+    let wanted = x.matmul(&x.t()).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..10 {
+                    let there = x.to_device(&Device::cuda(0).unwrap()).unwrap();
+                    close("matmul", &there.matmul(&there.t()).unwrap(), &wanted);
+                }
+            });
+        }
+    });
+    let there = on(&device, &x);
+    drop(device);
+    close("after the handle", &there.scale(2.0).unwrap(), &x.scale(2.0).unwrap());
+    let error = there.add(&x).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Device);
+    assert!(error.message().contains("cuda:0") && error.message().contains("cpu"), "{error}");
+}
+
+#[path = "cuda/cases.rs"]
+mod cases;
