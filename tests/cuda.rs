@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tenfold::{
     Device, Element, ErrorKind, Scalar, Tensor,
     algebra::{contract, inner, khatri_rao, kronecker},
-    decomp::{CpAls, Hooi, StHosvd},
+    decomp::{CpAls, Hooi, Method, StHosvd},
 };
 
 /// The first GPU, or nothing and a line that says why.
@@ -82,7 +82,8 @@ fn a_missing_library_or_device_is_an_error_that_says_what_to_install() {
             println!("{error}");
             assert_eq!(error.kind(), ErrorKind::Device);
             assert_eq!(error.operation(), "Device::cuda");
-            let named = ["libcuda", "libnvrtc", "libcublas", "libcusolver"].iter().any(|name| error.message().contains(name));
+            let named =
+                ["libcuda", "libnvrtc", "libcublas", "libcusolver"].iter().any(|name| error.message().contains(name));
             assert!(named && (error.message().contains("install") || error.message().contains("driver")), "{error}");
         }
     }
@@ -119,12 +120,17 @@ fn kernels_compile_for_both_architectures() {
 #[test]
 fn transfers_and_casts() {
     let Some(device) = gpu("transfers_and_casts") else { return };
-    let values = [0.0, -0.0, 1.0, -1.5, 2.5, 65504.0, 65520.0, 1e-8, 6e-5, 3e-8, 255.4, 256.0, -3.0, 1e10, -1e300, 1e300];
-    let more = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1.00390625, 1.01171875, 1.0 + 1e-9 + 1.0 / 256.0, 9.3e18, -9.3e18];
+    let values =
+        [0.0, -0.0, 1.0, -1.5, 2.5, 65504.0, 65520.0, 1e-8, 6e-5, 3e-8, 255.4, 256.0, -3.0, 1e10, -1e300, 1e300];
+    let more =
+        [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1.00390625, 1.01171875, 1.0 + 1e-9 + 1.0 / 256.0, 9.3e18, -9.3e18];
     let x = Tensor::<f64, Ix1>::from_vec([24], [values.as_slice(), &more].concat()).unwrap();
     fn same<T: Element>(got: &Tensor<T, Ix1>, wanted: &Tensor<T, Ix1>, what: &str) {
         for (a, b) in got.to_vec().unwrap().iter().zip(wanted.to_vec().unwrap()) {
-            assert!(*a == b || (a.to_f64().is_some_and(f64::is_nan) && b.to_f64().is_some_and(f64::is_nan)), "{what}: {a} for {b}");
+            assert!(
+                *a == b || (a.to_f64().is_some_and(f64::is_nan) && b.to_f64().is_some_and(f64::is_nan)),
+                "{what}: {a} for {b}"
+            );
         }
     }
     macro_rules! from {
@@ -139,13 +145,12 @@ fn transfers_and_casts() {
             same(&$there.cast::<$to>().unwrap(), &wanted, concat!(stringify!($from), " to ", stringify!($to)));
         )*};
     }
-    from!(f64 f32 half::f16 u8 u32 i64);
-    // bf16 from singles: the host's own conversion from doubles drops bits below a single's.
-    let singles: Tensor<f32, Ix1> = x.cast().unwrap();
-    let here: Tensor<half::bf16, Ix1> = singles.cast().unwrap();
-    let there = on(&device, &singles).cast::<half::bf16>().unwrap();
-    same(&there, &here, "f32 to bf16");
-    same(&there.cast::<f32>().unwrap(), &here.cast().unwrap(), "bf16 to f32");
+    from!(f64 f32 half::f16 half::bf16 u8 u32 i64);
+    // Beside the middle of two singles, by less than a double tells.
+    let beside = (1i64 << 53) + (1 << 29) + 1;
+    let here = Tensor::<i64, Ix1>::from_vec([6], vec![beside, -beside, beside - 2, i64::MAX, i64::MIN, 3]).unwrap();
+    let there = on(&device, &here);
+    from!(@to i64, here, there, f64 f32 half::f16 half::bf16 u8 u32 i64);
     for len in [0, 1, 1000, 1 << 20, (3 << 20) + 5] {
         let x = Tensor::<f64, Ix1>::from_fn([len], |i| i[0] as f64).unwrap();
         assert_eq!(on(&device, &x).to_vec().unwrap(), x.to_vec().unwrap());

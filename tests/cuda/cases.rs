@@ -20,12 +20,25 @@ pub fn copies<T: Scalar>(device: &Device) {
     let order = [9, 1, 7, 3, 5, 4, 6, 2, 8, 0];
     let (x, y) = (cut(&x), cut(&y));
     close("ten modes", &y.permute(&order).unwrap(), &x.permute(&order).unwrap());
-    close("ten modes, added", &y.permute(&order).unwrap().add(&y).unwrap(), &x.permute(&order).unwrap().add(&x).unwrap());
+    close(
+        "ten modes, added",
+        &y.permute(&order).unwrap().add(&y).unwrap(),
+        &x.permute(&order).unwrap().add(&x).unwrap(),
+    );
     close("ten modes, scaled", &y.scale(T::of(3.0)).unwrap(), &x.scale(T::of(3.0)).unwrap());
     near::<T>("ten modes, summed", y.sum().unwrap(), x.sum().unwrap(), 1e3);
-    near::<T>("ten modes, inner", inner(&y.permute(&order).unwrap(), &y).unwrap(), inner(&x.permute(&order).unwrap(), &x).unwrap(), 1e3);
+    near::<T>(
+        "ten modes, inner",
+        inner(&y.permute(&order).unwrap(), &y).unwrap(),
+        inner(&x.permute(&order).unwrap(), &x).unwrap(),
+        1e3,
+    );
     close("ten modes, some summed", &y.sum_modes(&[0, 2, 4]).unwrap(), &x.sum_modes(&[0, 2, 4]).unwrap());
-    close("concat", &Tensor::concat(&[&y3, &y3], 1).unwrap().to_device(device).unwrap(), &Tensor::concat(&[&x3, &x3], 1).unwrap());
+    close(
+        "concat",
+        &Tensor::concat(&[&y3, &y3], 1).unwrap().to_device(device).unwrap(),
+        &Tensor::concat(&[&x3, &x3], 1).unwrap(),
+    );
 }
 
 pub fn entrywise<T: Scalar>(device: &Device) {
@@ -188,13 +201,14 @@ pub fn solvers<T: Scalar>(device: &Device) {
     }
     let a: Tensor<T, Ix3> = a.add(&noise).unwrap().into_order().unwrap();
     let x = on(device, &a);
-    let st = |x: &Tensor<T, Ix3>| StHosvd::ranks([3, 4, 5]).fit(x).unwrap();
+    // In doubles: singles would do for this error, and differ more than what is compared here.
+    let st = |x: &Tensor<T, Ix3>| StHosvd::ranks([3, 4, 5]).method(Method::Gram).fit(x).unwrap();
     close("ST-HOSVD", &st(&x).reconstruct().unwrap(), &st(&a).reconstruct().unwrap());
     near::<T>("its error", st(&x).relative_error, st(&a).relative_error, 1.0);
     let guaranteed = StHosvd::tolerance(0.2).fit(&x).unwrap();
     assert!(guaranteed.relative_error <= 0.2);
     let hooi = |x: &Tensor<T, Ix3>| Hooi::ranks([3, 4, 5]).exactly(3).fit(x).unwrap();
-    near::<T>("HOOI", hooi(&x).relative_error, hooi(&a).relative_error, 1.0);
+    near::<f32>("HOOI", hooi(&x).relative_error, hooi(&a).relative_error, 1.0);
     let cp = |x: &Tensor<T, Ix3>| CpAls::rank(3).seed(7).exactly(3).fit(x).unwrap();
     near::<f32>("CP-ALS", cp(&x).relative_error, cp(&a).relative_error, 1.0);
 }

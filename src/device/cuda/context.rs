@@ -294,13 +294,12 @@ impl Gpu {
         // SAFETY: the driver's calls below get valid places to write to, in the order that the driver asks for: initialise, device,
         // context, stream.
         unsafe {
-            if let result @ (CUresult::CUDA_ERROR_NO_DEVICE | CUresult::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH) =
-                sys::cuInit(0)
-            {
-                let message = format!("libcuda finds no usable GPU ({result:?}); check the NVIDIA driver, or use cpu");
+            let ready = sys::cuInit(0);
+            if matches!(ready, CUresult::CUDA_ERROR_NO_DEVICE | CUresult::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH) {
+                let message = format!("libcuda finds no usable GPU ({ready:?}); check the NVIDIA driver, or use cpu");
                 return Err(device_error(message));
             }
-            driver(NAME, sys::cuInit(0))?;
+            driver(NAME, ready)?;
             let mut count: c_int = 0;
             driver(NAME, sys::cuDeviceGetCount(&mut count))?;
             if index >= count.max(0) as usize {

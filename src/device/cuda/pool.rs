@@ -80,7 +80,7 @@ mod tests {
     fn classes_hold_what_is_asked_and_little_more() {
         for bytes in (0..200_000).step_by(37).chain([1 << 33, (1 << 33) + 1]) {
             let class = class_of(bytes).unwrap();
-            assert!(class >= bytes && class > 0 && class % SMALLEST == 0, "{bytes} -> {class}");
+            assert!(class >= bytes && class > 0 && class.is_multiple_of(SMALLEST), "{bytes} -> {class}");
             assert!(class - bytes <= (bytes / 8).max(SMALLEST), "{bytes} -> {class}");
             assert_eq!(class_of(class), Some(class));
         }

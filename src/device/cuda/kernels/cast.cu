@@ -1,5 +1,5 @@
-// Conversions between the element types, through doubles as on the host: floats round to nearest even, integers truncate and
-// saturate, NaN becomes zero in integers.
+// Conversions between the element types, through doubles as on the host: floats round to nearest even, once; integers truncate and
+// saturate; NaN becomes zero in integers.
 
 struct f16 { unsigned short bits; };
 struct bf16 { unsigned short bits; };
@@ -8,7 +8,13 @@ static __device__ __forceinline__ double widen(double x) { return x; }
 static __device__ __forceinline__ double widen(float x) { return (double)x; }
 static __device__ __forceinline__ double widen(unsigned char x) { return (double)x; }
 static __device__ __forceinline__ double widen(u32 x) { return (double)x; }
-static __device__ __forceinline__ double widen(i64 x) { return (double)x; }
+
+// Rounded to odd where a double does not hold it: what rounds again to fewer bits then rounds once.
+static __device__ __forceinline__ double widen(i64 x) {
+    const double toward_zero = __ll2double_rz(x);
+    return (i64)toward_zero == x ? toward_zero : __longlong_as_double(__double_as_longlong(toward_zero) | 1);
+}
+
 static __device__ __forceinline__ double widen(bf16 x) { return (double)__uint_as_float((u32)x.bits << 16); }
 
 static __device__ __forceinline__ double widen(f16 x) {
@@ -78,9 +84,17 @@ static __device__ __forceinline__ u32 round_to(double x, int fraction_bits, int 
 static __device__ __forceinline__ void narrow(double x, f16& out) { out.bits = (unsigned short)round_to(x, 10, 15); }
 static __device__ __forceinline__ void narrow(double x, bf16& out) { out.bits = (unsigned short)round_to(x, 7, 127); }
 
+template <typename A, typename B>
+static __device__ __forceinline__ void convert(A x, B& out) {
+    narrow(widen(x), out);
+}
+
+// To doubles there is no second rounding.
+static __device__ __forceinline__ void convert(i64 x, double& out) { out = (double)x; }
+
 #define CAST(from, A, to, B)                                                                                                     \
     extern "C" __global__ void cast_##from##_##to(const A* source, B* out, i64 len, Nest nest) {                                  \
-        for (i64 i = FIRST; i < len; i += STEP) narrow(widen(source[at(nest, i)]), out[i]);                                      \
+        for (i64 i = FIRST; i < len; i += STEP) convert(source[at(nest, i)], out[i]);                                           \
     }
 
 #define CASTS(from, A)                                                                                                           \
