@@ -133,7 +133,8 @@ fn decompose<T: Scalar>(arguments: &Arguments) -> Result<()> {
     let device = arguments.device.parse::<Device>()?.threads(arguments.threads);
     let x = Tensor::<f64, IxDyn>::load_npy(&arguments.input)?;
     if x.order() < 2 {
-        let message = format!("{}: shape {:?}; a tensor of order 2 or more is needed", arguments.input.display(), x.shape());
+        let message =
+            format!("{}: shape {:?}; a tensor of order 2 or more is needed", arguments.input.display(), x.shape());
         return Err(Error::new(ErrorKind::Shape, "decompose", message));
     }
     let shape = x.shape().to_vec();
@@ -289,7 +290,9 @@ impl Bar {
             MethodName::Hosvd | MethodName::StHosvd => "modes",
             MethodName::Hooi | MethodName::CpAls => "sweeps",
         };
-        if let Ok(style) = ProgressStyle::with_template(&format!("{{bar:40}} {{pos}}/{{len}} {unit}  {{msg}}  {{eta}} left")) {
+        if let Ok(style) =
+            ProgressStyle::with_template(&format!("{{bar:40}} {{pos}}/{{len}} {unit}  {{msg}}  {{eta}} left"))
+        {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(200));

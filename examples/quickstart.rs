@@ -37,7 +37,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let picture = std::env::args_os().nth(1).map_or_else(|| PathBuf::from("target/quickstart.svg"), PathBuf::from);
     let x: Tensor<f64, Ix3> = Tensor::read_npy(DATA)?;
     println!("A tensor of order 3: {} blood samples x {} viral antigens x {} antibody receptors,", 438, 6, 11);
-    println!("how strongly the antibodies of each patient bind. ({} numbers; data: examples/data/README.md)\n", x.len());
+    println!(
+        "how strongly the antibodies of each patient bind. ({} numbers; data: examples/data/README.md)\n",
+        x.len()
+    );
 
     compress(&x)?;
     let cp = explain(&x)?;
@@ -67,7 +70,10 @@ fn compress(x: &Tensor<f64, Ix3>) -> tenfold::Result<()> {
     let ranks = [6, 4, 5];
     let start = StHosvd::ranks(ranks).fit(x)?;
     let best = Hooi::ranks(ranks).fit(x)?;
-    println!("\n   With ranks {ranks:?}: ST-HOSVD leaves {:.6} of the norm, HOOI {:.6} after", start.relative_error, best.relative_error);
+    println!(
+        "\n   With ranks {ranks:?}: ST-HOSVD leaves {:.6} of the norm, HOOI {:.6} after",
+        start.relative_error, best.relative_error
+    );
     println!("   {} sweeps: the direct method is nearly the best one.\n", best.sweeps());
     Ok(())
 }
@@ -81,13 +87,19 @@ fn explain(x: &Tensor<f64, Ix3>) -> tenfold::Result<Cp<f64, Ix3>> {
         let fit = CpAls::rank(rank).seed(1).starts(4).sweeps(200).fit(x)?;
         let explained = 1.0 - fit.relative_error.powi(2);
         let mark = if rank == COMPONENTS { "  <- drawn" } else { "" };
-        println!("   R = {rank}: {:>5.1} % of the squared norm, in {} numbers{mark}", 100.0 * explained, fit.parameters());
+        println!(
+            "   R = {rank}: {:>5.1} % of the squared norm, in {} numbers{mark}",
+            100.0 * explained,
+            fit.parameters()
+        );
         if rank == COMPONENTS {
             chosen = Some(fit.into_inner());
         }
     }
     let Some(cp) = chosen else { unreachable!("COMPONENTS lies in the range above") };
-    println!("\n   The {COMPONENTS} parts, the heaviest first (mean over the samples of a state, in units of the part's size):\n");
+    println!(
+        "\n   The {COMPONENTS} parts, the heaviest first (mean over the samples of a state, in units of the part's size):\n"
+    );
     let states: Vec<String> = STATES.iter().map(|(name, ..)| format!("{name:>9}")).collect();
     println!("   part  weight {}   binds most", states.join(""));
     for r in 0..COMPONENTS {
@@ -103,7 +115,12 @@ fn explain(x: &Tensor<f64, Ix3>) -> tenfold::Result<Cp<f64, Ix3>> {
             })
             .collect();
         let weight = cp.weights().get(&[r])?;
-        println!("   {r:>4}  {weight:>6.1} {}   {} by {}", means.join(""), ANTIGENS[peak(&antigens)], RECEPTORS[peak(&receptors)]);
+        println!(
+            "   {r:>4}  {weight:>6.1} {}   {} by {}",
+            means.join(""),
+            ANTIGENS[peak(&antigens)],
+            RECEPTORS[peak(&receptors)]
+        );
     }
     Ok(cp)
 }
@@ -124,7 +141,11 @@ fn draw(cp: &Cp<f64, Ix3>, path: &PathBuf) -> Result<(), Box<dyn Error>> {
     let (head, rest) = root.split_vertically(52);
     let (body, foot) = rest.split_vertically(150 * COMPONENTS as u32);
     let style = |size: i32| TextStyle::from(("sans-serif", size).into_font());
-    head.draw(&Text::new("Four CP components of a serology tensor (438 samples x 6 antigens x 11 receptors)", (20, 8), style(18)))?;
+    head.draw(&Text::new(
+        "Four CP components of a serology tensor (438 samples x 6 antigens x 11 receptors)",
+        (20, 8),
+        style(18),
+    ))?;
     for (x, title) in [(60, "samples, by state of the patient"), (510, "antigens"), (690, "receptors")] {
         head.draw(&Text::new(title, (x, 32), style(14)))?;
     }
@@ -133,7 +154,8 @@ fn draw(cp: &Cp<f64, Ix3>, path: &PathBuf) -> Result<(), Box<dyn Error>> {
         let (samples, others) = row.split_horizontally(480);
         let (antigens, receptors) = others.split_horizontally(190);
         row.draw(&Text::new(format!("{r}"), (20, 60), style(16)))?;
-        let states = STATES.iter().flat_map(|&(_, count, colour)| std::iter::repeat_n(colour, count)).collect::<Vec<_>>();
+        let states =
+            STATES.iter().flat_map(|&(_, count, colour)| std::iter::repeat_n(colour, count)).collect::<Vec<_>>();
         panel(&samples, &column(cp, 0, r)?, &states, &[])?;
         panel(&antigens, &column(cp, 1, r)?, &[BAR; 6], &ANTIGENS)?;
         panel(&receptors, &column(cp, 2, r)?, &[BAR; 11], &RECEPTORS)?;

@@ -61,7 +61,9 @@ impl Display for DType {
 ///
 /// Implemented for `f32`, `f64`, [`half::f16`], [`half::bf16`], `u8`, `u32` and `i64`; sealed, because every device has to
 /// know how to hold it.
-pub trait Element: Copy + Default + Debug + Display + PartialEq + PartialOrd + NumCast + Send + Sync + sealed::Pooled {
+pub trait Element:
+    Copy + Default + Debug + Display + PartialEq + PartialOrd + NumCast + Send + Sync + sealed::Pooled
+{
     /// The type's name at run time.
     const DTYPE: DType;
 }

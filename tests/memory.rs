@@ -31,7 +31,12 @@ fn st_hosvd_needs_little_beside_its_input() {
         let peak = resident("VmHWM").unwrap() - before;
         let first = fit.ranks()[0] as f64 / n as f64;
         let allowed = input as f64 * first + 16e6;
-        println!("{name}: {:.1} MB beside the input of {:.1}, {:.1} allowed", peak as f64 / 1e6, input as f64 / 1e6, allowed / 1e6);
+        println!(
+            "{name}: {:.1} MB beside the input of {:.1}, {:.1} allowed",
+            peak as f64 / 1e6,
+            input as f64 / 1e6,
+            allowed / 1e6
+        );
         assert!(peak as f64 <= allowed, "{name}: {peak} bytes at the peak beside the input, {allowed} allowed");
     }
 }

@@ -40,7 +40,10 @@ pub fn inner<T: Scalar, D: Dimension>(x: &Tensor<T, D>, y: &Tensor<T, D>) -> Res
 /// # Errors
 /// [`ErrorKind::Device`](crate::ErrorKind::Device) where the tensors live in different places,
 /// [`ErrorKind::Memory`](crate::ErrorKind::Memory) where the result is larger than the address space.
-pub fn outer<T: Scalar, D1: Dimension, D2: Dimension>(x: &Tensor<T, D1>, y: &Tensor<T, D2>) -> Result<Tensor<T, IxDyn>> {
+pub fn outer<T: Scalar, D1: Dimension, D2: Dimension>(
+    x: &Tensor<T, D1>,
+    y: &Tensor<T, D2>,
+) -> Result<Tensor<T, IxDyn>> {
     contract(x, &[], y, &[]).map_err(|e| Error::new(e.kind(), "outer", e.message()))
 }
 
@@ -78,11 +81,8 @@ pub fn contract<T: Scalar, D1: Dimension, D2: Dimension>(
     }
     for (&m, &n) in x_modes.iter().zip(y_modes) {
         if x.shape()[m] != y.shape()[n] {
-            let message = format!(
-                "mode {m} of shape {:?} and mode {n} of shape {:?} have different sizes",
-                x.shape(),
-                y.shape()
-            );
+            let message =
+                format!("mode {m} of shape {:?} and mode {n} of shape {:?} have different sizes", x.shape(), y.shape());
             return Err(Error::shape("contract", message));
         }
     }
@@ -129,7 +129,8 @@ struct Plan {
 impl Plan {
     /// X is `[free, paired]`, Y is `[paired, free]`, the result `[free of X, free of Y]`.
     fn new(x: &Layout, y: &Layout, to: &Layout, rows: usize, paired: usize) -> Self {
-        let part = |l: &Layout, modes: std::ops::Range<usize>| Layout::new(&l.shape()[modes.clone()], &l.strides()[modes], 0);
+        let part =
+            |l: &Layout, modes: std::ops::Range<usize>| Layout::new(&l.shape()[modes.clone()], &l.strides()[modes], 0);
         let order = to.order();
         Self {
             rows: loops([&part(x, 0..rows), &part(to, 0..rows)]),

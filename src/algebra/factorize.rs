@@ -1,6 +1,8 @@
 //! Matrices: products, Gram matrices, and the factorisations that the solvers stand on.
 
 use super::contract;
+#[cfg(doc)]
+use crate::ErrorKind;
 use crate::{
     device::{
         gram::{self, Gram, Precision},
@@ -10,8 +12,6 @@ use crate::{
     scalar::Scalar,
     tensor::Tensor,
 };
-#[cfg(doc)]
-use crate::ErrorKind;
 use ndarray::{Dimension, Ix1, Ix2};
 
 /// The thin singular value decomposition A = U diag(s) V^T.

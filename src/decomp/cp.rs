@@ -1,6 +1,8 @@
 //! The CP format: a weighted sum of outer products.
 
-use super::tucker::{check_index, check_slice, column_norms, column_signs, relative_residual, write_sizes, write_summary};
+use super::tucker::{
+    check_index, check_slice, column_norms, column_signs, relative_residual, write_sizes, write_summary,
+};
 use crate::{
     algebra::{hadamard, khatri_rao},
     error::{Error, Result},

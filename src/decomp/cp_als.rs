@@ -169,7 +169,8 @@ impl<T: Scalar> CpAls<T> {
             CpStart::Given(factors) if attempt == 0 => {
                 check_factors("CpAls::start", x, factors)?;
                 if factors[0].shape()[1] != self.rank {
-                    let message = format!("factors with {} columns given for rank {}", factors[0].shape()[1], self.rank);
+                    let message =
+                        format!("factors with {} columns given for rank {}", factors[0].shape()[1], self.rank);
                     return Err(Error::shape("CpAls::start", message));
                 }
                 factors.iter().try_for_each(|f| f.check_finite("CpAls::start"))?;

@@ -118,7 +118,10 @@ impl<T: Scalar> Hooi<T> {
         mut watch: impl FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<Fit<Tucker<T, D>>> {
         if x.is_empty() {
-            return Err(Error::shape("Hooi::fit", format!("a tensor of shape {:?} has nothing to decompose", x.shape())));
+            return Err(Error::shape(
+                "Hooi::fit",
+                format!("a tensor of shape {:?} has nothing to decompose", x.shape()),
+            ));
         }
         check_ranks("Hooi::fit", &self.ranks, x.shape())?;
         let (mut factors, norm) = self.first_factors(x)?;
@@ -189,7 +192,10 @@ impl<T: Scalar> Hooi<T> {
                 for (mode, (&n, &rank)) in x.shape().iter().zip(&self.ranks).enumerate() {
                     let given = factors.get(mode).map_or(&[][..], |f| f.shape());
                     if given != [n, rank] || factors.len() != x.order() {
-                        let message = format!("{} factors given, the one of mode {mode} is {given:?}; it has to be {n} x {rank}", factors.len());
+                        let message = format!(
+                            "{} factors given, the one of mode {mode} is {given:?}; it has to be {n} x {rank}",
+                            factors.len()
+                        );
                         return Err(Error::shape("Hooi::start", message));
                     }
                     factors[mode].check_finite("Hooi::start")?;

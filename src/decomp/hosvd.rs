@@ -6,11 +6,7 @@ use super::{
     leading::{Leading, Want, leading},
     st_hosvd::interrupted,
 };
-use crate::{
-    error::{Result},
-    scalar::Scalar,
-    tensor::Tensor,
-};
+use crate::{error::Result, scalar::Scalar, tensor::Tensor};
 use ndarray::{Dimension, Ix2};
 use std::ops::ControlFlow;
 

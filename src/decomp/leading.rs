@@ -167,7 +167,12 @@ fn automatic<T: Scalar, D: Dimension>(x: &Tensor<T, D>, mode: usize, want: Want,
     if T::DTYPE == DType::F32 || tail(&found) > DOUBLE { Ok(found) } else { by_svd(x, mode, scale) }
 }
 
-fn by_gram<T: Scalar, D: Dimension>(x: &Tensor<T, D>, mode: usize, precision: Precision, scale: f64) -> Result<Leading> {
+fn by_gram<T: Scalar, D: Dimension>(
+    x: &Tensor<T, D>,
+    mode: usize,
+    precision: Precision,
+    scale: f64,
+) -> Result<Leading> {
     let (matrix, total) = gram(x, mode, precision, scale)?;
     if !total.is_finite() || matrix.check_finite("gram").is_err() {
         let n = x.shape()[mode];
@@ -218,7 +223,11 @@ fn randomized<T: Scalar, D: Dimension>(
 
 /// One step of subspace iteration: an orthonormal basis of X_(n) X_(n)^T Q. Warm starts come closer to the leading vectors at
 /// each step, and never lose energy (X_(n) X_(n)^T is positive semidefinite). 4 n m r flops.
-pub(crate) fn refine<T: Scalar, D: Dimension>(x: &Tensor<T, D>, mode: usize, q: &Tensor<T, Ix2>) -> Result<Tensor<T, Ix2>> {
+pub(crate) fn refine<T: Scalar, D: Dimension>(
+    x: &Tensor<T, D>,
+    mode: usize,
+    q: &Tensor<T, Ix2>,
+) -> Result<Tensor<T, Ix2>> {
     let others: Vec<usize> = (0..x.order()).filter(|&m| m != mode).collect();
     let projected = contract(x, &[mode], q, &[0])?;
     let paired: Vec<usize> = (0..others.len()).collect();

@@ -85,7 +85,9 @@ impl Device {
             Err(Error::new(
                 ErrorKind::Device,
                 "Device::cuda",
-                format!("cuda:{index} was asked for, but this build has no CUDA; build with `--features cuda`, or use cpu"),
+                format!(
+                    "cuda:{index} was asked for, but this build has no CUDA; build with `--features cuda`, or use cpu"
+                ),
             ))
         }
     }

@@ -1,10 +1,7 @@
 //! Sums over entries: totals, inner products, and sums over chosen modes.
 
 use super::{Device, Kind, cpu, layout::Layout, storage::Storage};
-use crate::{
-    error::Result,
-    scalar::Scalar,
-};
+use crate::{error::Result, scalar::Scalar};
 
 /// What is summed up (or compared) over all entries. Results are doubles whatever the element type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +47,12 @@ pub(crate) fn first_non_finite<T: Scalar>(x: &Storage<T>, layout: &Layout) -> Re
 }
 
 /// Sums over the modes in which `kept` is false, into a row-major block of the kept modes in order.
-pub(crate) fn sum_modes<T: Scalar>(device: &Device, x: &Storage<T>, layout: &Layout, kept: &[bool]) -> Result<Storage<T>> {
+pub(crate) fn sum_modes<T: Scalar>(
+    device: &Device,
+    x: &Storage<T>,
+    layout: &Layout,
+    kept: &[bool],
+) -> Result<Storage<T>> {
     let axes = |keep: bool| (0..layout.order()).filter(move |&m| kept[m] == keep);
     let order: Vec<usize> = axes(true).chain(axes(false)).collect();
     let rows: usize = axes(true).map(|m| layout.shape()[m]).product();

@@ -3,8 +3,7 @@
 use super::Tensor;
 use crate::{
     device::{
-        Kind,
-        cpu,
+        Kind, cpu,
         elementwise::{self, Binary, Unary},
         layout::Layout,
         storage::Storage,

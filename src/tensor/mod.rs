@@ -41,8 +41,7 @@ pub use self::safetensors::TensorFile;
 
 use crate::{
     device::{
-        Device,
-        elementwise,
+        Device, elementwise,
         layout::{Layout, checked_len},
         storage::Storage,
     },

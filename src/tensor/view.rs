@@ -77,7 +77,8 @@ impl<T: Element, D: Dimension> Tensor<T, D> {
         let parts: &[SliceInfoElem] = part.as_ref();
         let modes = parts.iter().filter(|p| !matches!(p, SliceInfoElem::NewAxis)).count();
         if modes != self.order() {
-            let message = format!("{modes} index expressions for the {} modes of shape {:?}", self.order(), self.shape());
+            let message =
+                format!("{modes} index expressions for the {} modes of shape {:?}", self.order(), self.shape());
             return Err(Error::shape("slice", message));
         }
         let mut layout = self.layout.clone();
@@ -187,10 +188,10 @@ impl<T: Element, D: Dimension> Tensor<T, D> {
         shape[mode] = 0;
         for part in parts {
             first.device().check_same(part.device(), "concat")?;
-            let fits = part.order() == shape.len() && (0..shape.len()).all(|m| m == mode || part.shape()[m] == shape[m]);
+            let fits =
+                part.order() == shape.len() && (0..shape.len()).all(|m| m == mode || part.shape()[m] == shape[m]);
             if !fits {
-                let message =
-                    format!("shapes {:?} and {:?} differ beside mode {mode}", first.shape(), part.shape());
+                let message = format!("shapes {:?} and {:?} differ beside mode {mode}", first.shape(), part.shape());
                 return Err(Error::shape("concat", message));
             }
             shape[mode] += part.shape()[mode];

@@ -20,19 +20,22 @@ pub(crate) fn contract<T: Scalar>(cpu: &Cpu, s: Columns, y: &[T], (b, b_at): (&[
         })
         .collect();
     rows(cpu, out, rank, |range, out| {
-        vectorized(#[inline(always)] || {
-            for (row, out) in range.zip(out.chunks_exact_mut(rank)) {
-                let (i, k) = (row / after, row % after);
-                out.fill(T::default());
-                let start = (i * n * after + k) * rank;
-                for (j, factor) in factor.chunks_exact(rank).enumerate() {
-                    let at = start + j * after * rank;
-                    let y = &y[at..at + rank];
-                    for ((z, &y), &b) in out.iter_mut().zip(y).zip(factor) {
-                        *z += y * b;
+        vectorized(
+            #[inline(always)]
+            || {
+                for (row, out) in range.zip(out.chunks_exact_mut(rank)) {
+                    let (i, k) = (row / after, row % after);
+                    out.fill(T::default());
+                    let start = (i * n * after + k) * rank;
+                    for (j, factor) in factor.chunks_exact(rank).enumerate() {
+                        let at = start + j * after * rank;
+                        let y = &y[at..at + rank];
+                        for ((z, &y), &b) in out.iter_mut().zip(y).zip(factor) {
+                            *z += y * b;
+                        }
                     }
                 }
-            }
-        })
+            },
+        )
     });
 }

@@ -90,17 +90,23 @@ fn drive<const N: usize, T: Send>(
         return rows(cpu, out, 1, |range, out| {
             let mut at = offsets;
             at.iter_mut().zip(inner.strides).for_each(|(at, s)| *at = at.wrapping_add_signed(range.start as isize * s));
-            vectorized(#[inline(always)] || run(at, out))
+            vectorized(
+                #[inline(always)]
+                || run(at, out),
+            )
         });
     }
     rows(cpu, out, inner.size, |range, out| {
-        vectorized(#[inline(always)] || {
-            let mut walk = Walk::new(outer, offsets, range.start);
-            for row in out.chunks_exact_mut(inner.size) {
-                run(walk.at(), row);
-                walk.advance();
-            }
-        })
+        vectorized(
+            #[inline(always)]
+            || {
+                let mut walk = Walk::new(outer, offsets, range.start);
+                for row in out.chunks_exact_mut(inner.size) {
+                    run(walk.at(), row);
+                    walk.advance();
+                }
+            },
+        )
     });
 }
 
@@ -120,11 +126,21 @@ pub(crate) fn map<A: Element, B: Element>(
     {
         return transpose(cpu, source, layout.offset(), &nest, unit, out, f);
     }
-    drive(cpu, &nest, [layout.offset()], out, #[inline(always)] |[at], run| match stride {
-        1 => run.iter_mut().zip(&source[at..]).for_each(|(y, &x)| *y = f(x)),
-        0 => run.fill(f(source[at])),
-        _ => run.iter_mut().enumerate().for_each(|(i, y)| *y = f(source[at.wrapping_add_signed(i as isize * stride)])),
-    });
+    drive(
+        cpu,
+        &nest,
+        [layout.offset()],
+        out,
+        #[inline(always)]
+        |[at], run| match stride {
+            1 => run.iter_mut().zip(&source[at..]).for_each(|(y, &x)| *y = f(x)),
+            0 => run.fill(f(source[at])),
+            _ => run
+                .iter_mut()
+                .enumerate()
+                .for_each(|(i, y)| *y = f(source[at.wrapping_add_signed(i as isize * stride)])),
+        },
+    );
 }
 
 /// A copy in which the source runs along another loop (`unit`) than the result: tile by tile over these two.
@@ -226,22 +242,29 @@ fn zip<T: Scalar>(
 ) {
     let nest = loops([a_at, b_at]);
     let strides = nest[nest.len() - 1].strides;
-    drive(cpu, &nest, [a_at.offset(), b_at.offset()], out, #[inline(always)] |[i, j], run| match strides {
-        [1, 1] => {
-            let operands = a[i..].iter().zip(&b[j..]);
-            run.iter_mut().zip(operands).for_each(|(z, (&x, &y))| *z = f(x, y));
-        }
-        [1, 0] => {
-            let y = b[j];
-            run.iter_mut().zip(&a[i..]).for_each(|(z, &x)| *z = f(x, y));
-        }
-        [0, 1] => {
-            let x = a[i];
-            run.iter_mut().zip(&b[j..]).for_each(|(z, &y)| *z = f(x, y));
-        }
-        [s, t] => run.iter_mut().enumerate().for_each(|(k, z)| {
-            let k = k as isize;
-            *z = f(a[i.wrapping_add_signed(k * s)], b[j.wrapping_add_signed(k * t)]);
-        }),
-    });
+    drive(
+        cpu,
+        &nest,
+        [a_at.offset(), b_at.offset()],
+        out,
+        #[inline(always)]
+        |[i, j], run| match strides {
+            [1, 1] => {
+                let operands = a[i..].iter().zip(&b[j..]);
+                run.iter_mut().zip(operands).for_each(|(z, (&x, &y))| *z = f(x, y));
+            }
+            [1, 0] => {
+                let y = b[j];
+                run.iter_mut().zip(&a[i..]).for_each(|(z, &x)| *z = f(x, y));
+            }
+            [0, 1] => {
+                let x = a[i];
+                run.iter_mut().zip(&b[j..]).for_each(|(z, &y)| *z = f(x, y));
+            }
+            [s, t] => run.iter_mut().enumerate().for_each(|(k, z)| {
+                let k = k as isize;
+                *z = f(a[i.wrapping_add_signed(k * s)], b[j.wrapping_add_signed(k * t)]);
+            }),
+        },
+    );
 }

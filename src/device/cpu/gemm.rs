@@ -29,7 +29,14 @@ impl<T> Shared<T> {
 }
 
 /// Panics, before touching anything, if a matrix of the batch would leave its block.
-fn check(what: &str, len: usize, matrix: Matrix, rows: usize, cols: usize, batch: impl Iterator<Item = (usize, isize)>) {
+fn check(
+    what: &str,
+    len: usize,
+    matrix: Matrix,
+    rows: usize,
+    cols: usize,
+    batch: impl Iterator<Item = (usize, isize)>,
+) {
     let (mut low, mut high) = (matrix.offset as isize, matrix.offset as isize);
     for (size, stride) in batch.chain([(rows, matrix.rows), (cols, matrix.cols)]) {
         let reach = (size as isize - 1) * stride;
@@ -97,7 +104,16 @@ impl<T: Scalar> Raw<'_, T> {
         // SAFETY: positions inside the blocks, by the caller's word.
         unsafe {
             let c = at(self.c.get(), p.c, c, rows.start, cols.start);
-            self.sum(rows.len(), cols.len(), at(self.a.get(), p.a, a, rows.start, 0), at(self.b.get(), p.b, b, 0, cols.start), 0..count(&p.sum), 0..p.k, p.beta, (c, p.c));
+            self.sum(
+                rows.len(),
+                cols.len(),
+                at(self.a.get(), p.a, a, rows.start, 0),
+                at(self.b.get(), p.b, b, 0, cols.start),
+                0..count(&p.sum),
+                0..p.k,
+                p.beta,
+                (c, p.c),
+            );
         }
     }
 

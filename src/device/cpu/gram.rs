@@ -52,7 +52,14 @@ pub(crate) fn gram<T: Scalar>(
     }
 }
 
-fn run<T: Scalar, W: Scalar + Vectors>(cpu: &Cpu, x: &[T], layout: &Layout, mode: usize, scale: f64, out: &mut [f64]) -> f64 {
+fn run<T: Scalar, W: Scalar + Vectors>(
+    cpu: &Cpu,
+    x: &[T],
+    layout: &Layout,
+    mode: usize,
+    scale: f64,
+    out: &mut [f64],
+) -> f64 {
     let n = layout.shape()[mode];
     out.fill(0.0);
     let fibres = Fibres::new(x, layout, mode, scale);
@@ -318,7 +325,10 @@ fn tile<S: Simd, W: Vectors, const R: usize, const C: usize>(
     let steps = a[0].len();
     let (a, b) = (a.map(|a| &a[..steps]), b.map(|b| &b[..steps]));
     for k in 0..steps {
-        let b: [W::Vector<S>; C] = std::array::from_fn(#[inline(always)] |c| b[c][k]);
+        let b: [W::Vector<S>; C] = std::array::from_fn(
+            #[inline(always)]
+            |c| b[c][k],
+        );
         for r in 0..R {
             let a = a[r][k];
             for c in 0..C {

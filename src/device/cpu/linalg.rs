@@ -109,10 +109,8 @@ pub(crate) fn svd<T: Scalar>(cpu: &Cpu, device: &Device, a: &[T], at: &Layout) -
     let thin = faer_svd::ComputeSvdVectors::Thin;
     let scratch = faer_svd::svd_scratch::<T>(m, n, thin, thin, par, Default::default());
     let (s, to_u, to_v) = (values.as_mut(), u.as_mut(), v.as_mut());
-    with_stack(cpu, par, scratch, |stack| {
-        faer_svd::svd(a, s, Some(to_u), Some(to_v), par, stack, Default::default())
-    })
-    .map_err(|_| no_convergence("svd", at))?;
+    with_stack(cpu, par, scratch, |stack| faer_svd::svd(a, s, Some(to_u), Some(to_v), par, stack, Default::default()))
+        .map_err(|_| no_convergence("svd", at))?;
     let values = (0..k).map(|i| values.column_vector()[i] * unit).collect();
     Ok([placed(device, u.as_ref()), vector(device, values), placed(device, v.as_ref())])
 }
@@ -122,10 +120,7 @@ pub(crate) fn qr<T: Scalar>(cpu: &Cpu, device: &Device, a: &[T], at: &Layout) ->
     let (m, n) = factored.shape();
     let k = m.min(n);
     if k == 0 {
-        return Ok([
-            placed(device, Mat::<T>::zeros(m, 0).as_ref()),
-            placed(device, Mat::<T>::zeros(0, n).as_ref()),
-        ]);
+        return Ok([placed(device, Mat::<T>::zeros(m, 0).as_ref()), placed(device, Mat::<T>::zeros(0, n).as_ref())]);
     }
     let par = parallelism(cpu, m * n);
     let block = no_pivoting::factor::recommended_block_size::<T>(m, n).min(k);
@@ -181,8 +176,6 @@ pub(crate) fn cholesky_solve<T: Scalar>(
     let mut x = matrix(b, b_at).to_owned();
     let par = parallelism(cpu, x.nrows() * x.ncols());
     let scratch = llt::solve::solve_in_place_scratch::<T>(l.nrows(), x.ncols(), par);
-    with_stack(cpu, par, scratch, |stack| {
-        llt::solve::solve_in_place_with_conj(l, Conj::No, x.as_mut(), par, stack)
-    });
+    with_stack(cpu, par, scratch, |stack| llt::solve::solve_in_place_with_conj(l, Conj::No, x.as_mut(), par, stack));
     Ok(placed(device, x.as_ref()))
 }

@@ -76,7 +76,10 @@ fn fold<T: Scalar>(
     let nest = loops([layout]);
     let stride = nest[nest.len() - 1].strides[0];
     let run = |[at]: [usize; 1], n: usize| match stride {
-        1 => vectorized(#[inline(always)] || lanes(&x[at..at + n], empty, f, join)),
+        1 => vectorized(
+            #[inline(always)]
+            || lanes(&x[at..at + n], empty, f, join),
+        ),
         _ => (0..n as isize).fold(empty, |sum, i| f(sum, x[at.wrapping_add_signed(i * stride)].f64())),
     };
     over_runs(cpu, &nest, [layout.offset()], run, join, empty)
@@ -101,23 +104,26 @@ pub(crate) fn dot<T: Scalar>(cpu: &Cpu, (x, x_at): (&[T], &Layout), (y, y_at): (
     let nest = loops([x_at, y_at]);
     let strides = nest[nest.len() - 1].strides;
     let run = |[i, j]: [usize; 2], n: usize| match strides {
-        [1, 1] => vectorized(#[inline(always)] || {
-            let mut sums = [0.0; LANES];
-            let (x_blocks, x_rest) = x[i..i + n].as_chunks::<LANES>();
-            let (y_blocks, y_rest) = y[j..j + n].as_chunks::<LANES>();
-            for (x, y) in x_blocks.iter().zip(y_blocks) {
-                for l in 0..LANES {
-                    sums[l] += x[l].f64() * y[l].f64();
+        [1, 1] => vectorized(
+            #[inline(always)]
+            || {
+                let mut sums = [0.0; LANES];
+                let (x_blocks, x_rest) = x[i..i + n].as_chunks::<LANES>();
+                let (y_blocks, y_rest) = y[j..j + n].as_chunks::<LANES>();
+                for (x, y) in x_blocks.iter().zip(y_blocks) {
+                    for l in 0..LANES {
+                        sums[l] += x[l].f64() * y[l].f64();
+                    }
                 }
-            }
-            for ((sum, x), y) in sums.iter_mut().zip(x_rest).zip(y_rest) {
-                *sum += x.f64() * y.f64();
-            }
-            sums.into_iter().sum()
-        }),
-        [s, t] => (0..n as isize)
-            .map(|k| x[i.wrapping_add_signed(k * s)].f64() * y[j.wrapping_add_signed(k * t)].f64())
-            .sum(),
+                for ((sum, x), y) in sums.iter_mut().zip(x_rest).zip(y_rest) {
+                    *sum += x.f64() * y.f64();
+                }
+                sums.into_iter().sum()
+            },
+        ),
+        [s, t] => {
+            (0..n as isize).map(|k| x[i.wrapping_add_signed(k * s)].f64() * y[j.wrapping_add_signed(k * t)].f64()).sum()
+        }
     };
     over_runs(cpu, &nest, [x_at.offset(), y_at.offset()], run, |a, b| a + b, 0.0)
 }
@@ -145,9 +151,12 @@ pub(crate) fn first<T: Element>(cpu: &Cpu, x: &[T], layout: &Layout, is: impl Fn
             let [at] = Walk::new(outer, [layout.offset()], row).at();
             let at = at.wrapping_add_signed(range.start as isize * stride);
             let hit = match stride {
-                1 => vectorized(#[inline(always)] || x[at..at + range.len()].iter().fold(false, |any, &x| any | is(x)))
-                    .then(|| x[at..at + range.len()].iter().position(|&x| is(x)))
-                    .flatten(),
+                1 => vectorized(
+                    #[inline(always)]
+                    || x[at..at + range.len()].iter().fold(false, |any, &x| any | is(x)),
+                )
+                .then(|| x[at..at + range.len()].iter().position(|&x| is(x)))
+                .flatten(),
                 _ => (0..range.len()).find(|&k| is(x[at.wrapping_add_signed(k as isize * stride)])),
             };
             if let Some(k) = hit {
