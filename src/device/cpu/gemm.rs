@@ -4,7 +4,7 @@
 //! (split over the batch), long thin ones (split over the long side, or over the inner dimension with private sums).
 #![allow(unsafe_code)]
 
-use super::{Cpu, part};
+use super::{Cpu, part, thin};
 use crate::{
     device::gemm::{Gemm, Matrix, count, moved},
     scalar::Scalar,
@@ -214,6 +214,14 @@ pub(crate) unsafe fn product<T: Scalar>(
     beta: T,
     (c, c_at): (*mut T, Matrix),
 ) {
+    let add = beta == T::one();
+    if alpha == T::one() && (add || beta == T::zero()) {
+        let thin = thin::Product { m, n, k, a: (a, a_at), b: (b, b_at), c: (c, c_at), add };
+        // SAFETY: passed on.
+        if unsafe { thin::product(thin) } {
+            return;
+        }
+    }
     // SAFETY: passed on. The crate computes dst = alpha' dst + beta' lhs rhs.
     unsafe {
         gemm::gemm(

@@ -12,6 +12,7 @@ pub(crate) mod linalg;
 pub(crate) mod pool;
 pub(crate) mod reduce;
 pub(crate) mod simd;
+pub(crate) mod thin;
 
 use crate::scalar::Element;
 use rayon::{ThreadPool, ThreadPoolBuilder, prelude::*};

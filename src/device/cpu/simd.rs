@@ -7,8 +7,17 @@ pub trait Vectors: Copy + 'static {
     /// One register full of them.
     type Vector<S: Simd>: Copy;
 
+    /// Lanes of a register.
+    #[inline(always)]
+    fn lanes<S: Simd>() -> usize {
+        size_of::<Self::Vector<S>>() / size_of::<Self>()
+    }
+
     /// A register of zeros.
     fn zeros<S: Simd>(simd: S) -> Self::Vector<S>;
+
+    /// A register with `x` in every lane.
+    fn splat<S: Simd>(simd: S, x: Self) -> Self::Vector<S>;
 
     /// `a * b + c`, lane by lane.
     fn mul_add<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>, c: Self::Vector<S>) -> Self::Vector<S>;
@@ -31,6 +40,11 @@ macro_rules! vectors {
             }
 
             #[inline(always)]
+            fn splat<S: Simd>(simd: S, x: $type) -> S::$vector {
+                simd.$splat(x)
+            }
+
+            #[inline(always)]
             fn mul_add<S: Simd>(simd: S, a: S::$vector, b: S::$vector, c: S::$vector) -> S::$vector {
                 simd.$mul_add(a, b, c)
             }
@@ -50,3 +64,17 @@ macro_rules! vectors {
 
 vectors!(f32, f32s, splat_f32s, mul_add_f32s, reduce_sum_f32s, as_simd_f32s);
 vectors!(f64, f64s, splat_f64s, mul_add_f64s, reduce_sum_f64s, as_simd_f64s);
+
+/// Asks for the cache line of an address that is read soon; any address will do.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(crate) fn prefetch<T>(address: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 processor has SSE, and a prefetch of an invalid address does nothing.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
