@@ -28,6 +28,9 @@ const AHEAD: usize = 32;
 /// Columns of B, in bytes, that they go by along.
 const STRIP: usize = 4096;
 
+/// Rows of B that are packed at a time: with them a tile's operands stay in the first-level cache.
+const PACKED: usize = 256;
+
 /// The most registers along the columns of one tile, and the most lanes of a register.
 const WIDE: usize = 3;
 const LANES: usize = 16;
@@ -291,37 +294,43 @@ unsafe fn columns<S: Simd, T: Scalar>(simd: S, p: Product<T>) {
 /// # Safety
 /// As [`product`], and A's rows lie along memory.
 #[inline(always)]
-unsafe fn inner<S: Simd, T: Scalar>(simd: S, p: Product<T>) {
-    let Product { n, k, b: (b, b_at), .. } = p;
+unsafe fn inner<S: Simd, T: Scalar>(simd: S, mut p: Product<T>) {
+    let Product { n, b: (_, b_at), .. } = p;
     let lanes = T::lanes::<S>();
     let registers = n.div_ceil(lanes);
     let width = registers * lanes;
-    let mut packed = T::pool().take(k * width);
-    for (step, row) in packed.chunks_exact_mut(width).enumerate() {
-        for (i, to) in row.iter_mut().enumerate() {
-            // SAFETY: positions inside B, by the caller's word.
-            *to = if i < n {
-                unsafe { *b.offset(step as isize * b_at.rows + i as isize * b_at.cols) }
-            } else {
-                T::zero()
-            };
-        }
-    }
     let count = registers.div_ceil(WIDE);
-    let b = (packed.as_ptr(), width as isize);
-    // SAFETY: the caller's word; the tiles' registers lie in the packed rows.
-    unsafe {
+    let mut packed = T::pool().take(PACKED.min(p.k) * width);
+    let mut left = p.k;
+    while left > 0 {
+        p.k = left.min(PACKED);
+        left -= p.k;
+        for (step, row) in packed.chunks_exact_mut(width).enumerate().take(p.k) {
+            for (i, to) in row.iter_mut().enumerate() {
+                let at = step as isize * b_at.rows + i as isize * b_at.cols;
+                // SAFETY: a position inside B, by the caller's word.
+                *to = if i < n { unsafe { *p.b.0.offset(at) } } else { T::zero() };
+            }
+        }
+        let b = (packed.as_ptr(), width as isize);
         for i in 0..count {
             let mine = super::part(registers, count, i);
             let cols = mine.start * lanes..(mine.end * lanes).min(n);
-            match mine.len() {
-                1 => rows::<S, T, 12, 1>(simd, p, b, cols),
-                2 => rows::<S, T, 8, 2>(simd, p, b, cols),
-                _ => rows::<S, T, 8, 3>(simd, p, b, cols),
+            // SAFETY: the caller's word; the tiles' registers lie in the packed rows.
+            unsafe {
+                match mine.len() {
+                    1 => rows::<S, T, 12, 1>(simd, p, b, cols),
+                    2 => rows::<S, T, 8, 2>(simd, p, b, cols),
+                    _ => rows::<S, T, 8, 3>(simd, p, b, cols),
+                }
             }
         }
-        T::pool().give(packed);
+        p.a.0 = p.a.0.wrapping_offset(p.k as isize * p.a.1.cols);
+        p.b.0 = p.b.0.wrapping_offset(p.k as isize * b_at.rows);
+        p.add = true;
     }
+    // SAFETY: the pool's own buffer, as it came.
+    unsafe { T::pool().give(packed) };
 }
 
 /// All rows of some columns, R at a time.
