@@ -100,8 +100,9 @@ impl<T: Scalar, D: Dimension> Tensor<T, D> {
         if !repeated {
             // Swapping two neighbours (I1 -> J1, I2 -> J2) changes the flops in the ratio of (1/I - 1/J): sort by it.
             let key = |m: &Tensor<T, Ix2>| 1.0 / m.shape()[1].max(1) as f64 - 1.0 / m.shape()[0].max(1) as f64;
-            // Of equals, the last mode first: its fibres lie along memory.
-            order.sort_by(|a, b| key(a.1).total_cmp(&key(b.1)).then(b.0.cmp(&a.0)));
+            // Of equals, first the mode with the longest runs of memory around it: mode 0, then the others from the last on.
+            let place = |mode: usize| if mode == 0 { usize::MAX } else { mode };
+            order.sort_by(|a, b| key(a.1).total_cmp(&key(b.1)).then(place(b.0).cmp(&place(a.0))));
         }
         let mut result = self.clone();
         for (mode, matrix) in order {

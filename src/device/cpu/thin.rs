@@ -32,7 +32,7 @@ const STRIP: usize = 4096;
 const PACKED: usize = 256;
 
 /// The most registers along the columns of one tile, and the most lanes of a register.
-const WIDE: usize = 3;
+const WIDE: usize = 4;
 const LANES: usize = 16;
 
 /// `C = A B + beta C` with A m x k, B k x n; beta is zero or one.
@@ -60,7 +60,7 @@ impl<T: Scalar> Product<T> {
     }
 
     fn way(&self) -> Option<Way> {
-        if self.m <= THIN_ROWS && self.n >= 64 && self.k >= 8 && self.b.1.cols == 1 {
+        if self.m <= THIN_ROWS && self.n >= 8 && self.k >= 8 && self.b.1.cols == 1 {
             return Some(Way::Columns);
         }
         (self.n <= THIN_COLUMNS && self.m >= 64 && self.k >= 32 && self.a.1.cols == 1).then_some(Way::Inner)
@@ -232,7 +232,6 @@ unsafe fn columns<S: Simd, T: Scalar>(simd: S, p: Product<T>) {
     let width = STRIP / size_of::<T>();
     // Where C's rows do not lie along memory a strip of it is computed aside.
     let mut aside = (c_at.cols != 1).then(|| T::pool().take(m * width));
-    let mut tail = [[T::zero(); LANES]; DEPTH];
     for col in (0..n).step_by(width) {
         let cols = width.min(n - col);
         // SAFETY: positions inside the operands, by the caller's word.
@@ -259,6 +258,7 @@ unsafe fn columns<S: Simd, T: Scalar>(simd: S, p: Product<T>) {
                 let rest = cols - done;
                 if rest > 0 {
                     // Too few columns for a register: they go through a padded copy.
+                    let mut tail = [[T::zero(); LANES]; DEPTH];
                     let mut sums = [[T::zero(); LANES]; THIN_ROWS];
                     for (row, tail) in tail.iter_mut().enumerate().take(depth) {
                         let b = b.add(done).offset(row as isize * b_at.rows);
@@ -321,7 +321,8 @@ unsafe fn inner<S: Simd, T: Scalar>(simd: S, mut p: Product<T>) {
                 match mine.len() {
                     1 => rows::<S, T, 12, 1>(simd, p, b, cols),
                     2 => rows::<S, T, 8, 2>(simd, p, b, cols),
-                    _ => rows::<S, T, 8, 3>(simd, p, b, cols),
+                    3 => rows::<S, T, 8, 3>(simd, p, b, cols),
+                    _ => rows::<S, T, 6, 4>(simd, p, b, cols),
                 }
             }
         }
@@ -357,6 +358,10 @@ unsafe fn rows<S: Simd, T: Scalar, const R: usize, const V: usize>(
             for (r, sums) in sums.iter().enumerate().skip(done - row) {
                 let c = c.offset((row + r) as isize * c_at.rows + cols.start as isize * c_at.cols);
                 let sums = std::slice::from_raw_parts(sums.as_ptr().cast::<T>(), cols.len());
+                if c_at.cols == 1 && !add {
+                    c.copy_from_nonoverlapping(sums.as_ptr(), sums.len());
+                    continue;
+                }
                 for (i, &sum) in sums.iter().enumerate() {
                     let to = c.offset(i as isize * c_at.cols);
                     *to = if add { *to + sum } else { sum };
@@ -364,5 +369,87 @@ unsafe fn rows<S: Simd, T: Scalar, const R: usize, const V: usize>(
             }
         }
         done = row + R;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Entries of a row-major or column-major matrix that are small whole numbers: sums of products of them are exact.
+    fn filled<T: Scalar>(rows: usize, cols: usize, by_rows: bool, seed: usize) -> (Vec<T>, Matrix) {
+        let data = (0..rows * cols).map(|i| T::of(((i * 7 + i / 5 + seed) % 11) as f64 - 5.0)).collect();
+        let at = if by_rows {
+            Matrix { offset: 0, rows: cols as isize, cols: 1 }
+        } else {
+            Matrix { offset: 0, rows: 1, cols: rows as isize }
+        };
+        (data, at)
+    }
+
+    fn entry<T: Scalar>((data, at): &(Vec<T>, Matrix), row: usize, col: usize) -> f64 {
+        data[row * at.rows as usize + col * at.cols as usize].f64()
+    }
+
+    fn compare<T: Scalar>(sizes: [usize; 3], by_rows: [bool; 3], add: bool) -> bool {
+        let [m, n, k] = sizes;
+        let a = filled::<T>(m, k, by_rows[0], 1);
+        let b = filled::<T>(k, n, by_rows[1], 2);
+        let before = filled::<T>(m, n, by_rows[2], 3);
+        let mut c = before.clone();
+        let p = Product { m, n, k, a: (a.0.as_ptr(), a.1), b: (b.0.as_ptr(), b.1), c: (c.0.as_mut_ptr(), c.1), add };
+        // SAFETY: the matrices are the vectors made above.
+        let done = unsafe { product(p) };
+        for row in 0..m {
+            for col in 0..n {
+                let sum: f64 = (0..k).map(|i| entry(&a, row, i) * entry(&b, i, col)).sum();
+                let old = entry(&before, row, col);
+                let expected = match (done, add) {
+                    (false, _) => old,
+                    (true, true) => old + sum,
+                    (true, false) => sum,
+                };
+                assert_eq!(entry(&c, row, col), expected, "{sizes:?} {by_rows:?} {add} at {row}, {col}");
+            }
+        }
+        done
+    }
+
+    #[test]
+    fn thin_products_are_the_definition() {
+        let mut done = 0;
+        for sizes in [
+            [1, 8, 8],
+            [3, 41, 9],
+            [8, 64, 64],
+            [13, 530, 70],
+            [20, 1100, 33],
+            [40, 100, 65],
+            [64, 8, 40],
+            [65, 1, 300],
+            [77, 20, 513],
+            [70, 64, 32],
+            [100, 33, 257],
+            [300, 300, 5],
+        ] {
+            for bits in 0..16 {
+                let by_rows = [bits & 1 == 0, bits & 2 == 0, bits & 4 == 0];
+                let add = bits & 8 == 0;
+                done += usize::from(compare::<f64>(sizes, by_rows, add));
+                done += usize::from(compare::<f32>(sizes, by_rows, add));
+            }
+        }
+        // A processor with fewer registers leaves all of them to the general kernel.
+        let done_here = pulp::Arch::new().dispatch(Registers) >= 32;
+        assert_eq!(done > 100, done_here, "{done} products were thin");
+    }
+
+    struct Registers;
+    impl pulp::WithSimd for Registers {
+        type Output = usize;
+
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            S::REGISTER_COUNT
+        }
     }
 }
