@@ -1,9 +1,10 @@
 //! The shared block that a tensor's entries lie in.
 
 use super::{Device, Kind, cpu::HostBlock};
-#[cfg(feature = "cuda")]
-use crate::error::{Error, ErrorKind};
-use crate::{error::Result, scalar::Element};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    scalar::Element,
+};
 use std::sync::Arc;
 
 /// A block of elements on a device. Clones share it; a write to a shared block copies it first.
@@ -30,7 +31,10 @@ impl<T: Element> Storage<T> {
     /// A block of `len` elements with arbitrary values, to be overwritten by a kernel.
     pub(crate) fn uninit(device: &Device, len: usize) -> Result<Self> {
         let block = match &device.0 {
-            Kind::Cpu(_) => Block::Host(Arc::new(HostBlock::pooled(len))),
+            Kind::Cpu(_) => {
+                check_room::<T>(len)?;
+                Block::Host(Arc::new(HostBlock::pooled(len)))
+            }
             #[cfg(feature = "cuda")]
             Kind::Cuda(gpu) => Block::Cuda(Arc::new(gpu.allocate(len)?)),
         };
@@ -171,4 +175,19 @@ fn not_on_gpu(operation: &'static str) -> Error {
         operation,
         "one operand is on the cpu, the other on a GPU; move one of them with to_device",
     )
+}
+
+/// Blocks of this many bytes and more are asked for on trial first: an allocation that fails would end the process.
+const LARGE: usize = 1 << 30;
+
+/// An error where the host cannot give a block of `len` elements.
+fn check_room<T>(len: usize) -> Result<()> {
+    let bytes = len.saturating_mul(size_of::<T>());
+    let mut trial = Vec::<T>::new();
+    // Looked at, or the compiler may leave the trial out.
+    if bytes < LARGE || (trial.try_reserve_exact(len).is_ok() && std::hint::black_box(&trial).capacity() >= len) {
+        return Ok(());
+    }
+    let message = format!("the host has no {:.1} GB for a result of {len} entries", bytes as f64 / 1e9);
+    Err(Error::new(ErrorKind::Memory, "allocate", message))
 }

@@ -38,6 +38,7 @@ mod total;
 mod view;
 
 pub use self::safetensors::TensorFile;
+pub(crate) use view::{Part, resolved};
 
 use crate::{
     device::{

@@ -74,50 +74,16 @@ impl<T: Element, D: Dimension> Tensor<T, D> {
     /// # Errors
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where an index or a range lies outside, or the count of modes differs.
     pub fn slice<I: SliceArg<D>>(&self, part: I) -> Result<Tensor<T, I::OutDim>> {
-        let parts: &[SliceInfoElem] = part.as_ref();
-        let modes = parts.iter().filter(|p| !matches!(p, SliceInfoElem::NewAxis)).count();
-        if modes != self.order() {
-            let message =
-                format!("{modes} index expressions for the {} modes of shape {:?}", self.order(), self.shape());
-            return Err(Error::shape("slice", message));
-        }
         let mut layout = self.layout.clone();
-        // `mode` counts the modes of the result, `here` those of this tensor.
-        let (mut mode, mut modes) = (0, 0..);
-        for p in parts {
-            let here = match p {
-                SliceInfoElem::NewAxis => self.order(),
-                _ => modes.next().unwrap_or_default(),
+        let mut mode = 0;
+        for part in resolved(part.as_ref(), self.shape())? {
+            let kept = !matches!(part, Part::Index(_));
+            layout = match part {
+                Part::New => layout.inserted(mode),
+                Part::Index(at) => layout.indexed(mode, at),
+                Part::Range(range, step) => stepped(&layout.narrowed(mode, range), mode, step),
             };
-            match *p {
-                SliceInfoElem::NewAxis => {
-                    layout = layout.inserted(mode);
-                    mode += 1;
-                }
-                SliceInfoElem::Index(i) => {
-                    let n = layout.shape()[mode];
-                    let at = if i < 0 { n.checked_add_signed(i) } else { Some(i as usize) };
-                    match at.filter(|&at| at < n) {
-                        Some(at) => layout = layout.indexed(mode, at),
-                        None => return Err(outside("slice", "index", i, here, self.shape())),
-                    }
-                }
-                SliceInfoElem::Slice { start, end, step } => {
-                    let n = layout.shape()[mode];
-                    let from_end = |i: isize| if i < 0 { n.checked_add_signed(i) } else { Some(i as usize) };
-                    let first = from_end(start).filter(|&i| i <= n);
-                    let Some(first) = first else { return Err(outside("slice", "start", start, here, self.shape())) };
-                    let end = end.unwrap_or(n as isize);
-                    let Some(last) = from_end(end).filter(|&i| i <= n) else {
-                        return Err(outside("slice", "end", end, here, self.shape()));
-                    };
-                    if step == 0 {
-                        return Err(Error::shape("slice", "a step of 0 goes nowhere"));
-                    }
-                    layout = stepped(&layout.narrowed(mode, first..last.max(first)), mode, step);
-                    mode += 1;
-                }
-            }
+            mode += usize::from(kept);
         }
         Ok(Tensor::new(self.storage.clone(), layout))
     }
@@ -223,6 +189,50 @@ impl<T: Element> Tensor<T, Ix2> {
     pub fn t(&self) -> Self {
         Self::new(self.storage.clone(), self.layout.permuted(&[1, 0]))
     }
+
+    /// Rows of a range with a step between them. A view.
+    pub(crate) fn stepped_rows(&self, range: Range<usize>, step: isize) -> Result<Self> {
+        let rows = self.narrow(0, range)?;
+        Ok(Self::new(rows.storage.clone(), stepped(&rows.layout, 0, step)))
+    }
+}
+
+/// What one expression of a slice takes, counted from the start of its mode.
+#[derive(Debug, Clone)]
+pub(crate) enum Part {
+    New,
+    Index(usize),
+    Range(Range<usize>, isize),
+}
+
+/// The expressions of a slice of a tensor of `shape`, or an error naming the mode where one lies outside.
+pub(crate) fn resolved(parts: &[SliceInfoElem], shape: &[usize]) -> Result<Vec<Part>> {
+    let modes = parts.iter().filter(|p| !matches!(p, SliceInfoElem::NewAxis)).count();
+    if modes != shape.len() {
+        let message = format!("{modes} index expressions for the {} modes of shape {shape:?}", shape.len());
+        return Err(Error::shape("slice", message));
+    }
+    let mut mode = 0;
+    let mut resolve = |part: &SliceInfoElem| {
+        let at = |what: &str, i: isize, last: usize| {
+            let from_start = if i < 0 { shape[mode].checked_add_signed(i) } else { Some(i as usize) };
+            from_start.filter(|&i| i <= last).ok_or_else(|| outside("slice", what, i, mode, shape))
+        };
+        let part = match *part {
+            SliceInfoElem::NewAxis => return Ok(Part::New),
+            SliceInfoElem::Index(i) if shape[mode] == 0 => return Err(outside("slice", "index", i, mode, shape)),
+            SliceInfoElem::Index(i) => Part::Index(at("index", i, shape[mode] - 1)?),
+            SliceInfoElem::Slice { step: 0, .. } => return Err(Error::shape("slice", "a step of 0 goes nowhere")),
+            SliceInfoElem::Slice { start, end, step } => {
+                let start = at("start", start, shape[mode])?;
+                let end = end.map_or(Ok(shape[mode]), |end| at("end", end, shape[mode]))?;
+                Part::Range(start..end.max(start), step)
+            }
+        };
+        mode += 1;
+        Ok(part)
+    };
+    parts.iter().map(&mut resolve).collect()
 }
 
 /// A mode walked with a step; a negative one starts from its far end.
