@@ -1,15 +1,14 @@
 //! The CP format: a weighted sum of outer products.
 
-use super::tucker::{
-    check_index, check_slice, column_norms, column_signs, relative_residual, write_sizes, write_summary,
-};
+use super::tucker::{check_index, column_signs, relative_residual, unit_columns, write_sizes, write_summary};
 use crate::{
     algebra::{hadamard, khatri_rao},
+    device::layout::checked_len,
     error::{Error, Result},
     scalar::Scalar,
-    tensor::Tensor,
+    tensor::{Part, Tensor, resolved},
 };
-use ndarray::{Dimension, Ix1, Ix2, IxDyn, SliceArg, SliceInfoElem};
+use ndarray::{Dimension, Ix1, Ix2, IxDyn, SliceArg};
 use std::{fmt, marker::PhantomData};
 
 /// A tensor in CP form, `X[i, j, ..] = sum_r w_r A_0[i, r] A_1[j, r] ..`: weights w of length R, factors A_n `I_n x R`.
@@ -100,6 +99,7 @@ impl<T: Scalar, D: Dimension> Cp<T, D> {
     /// # Errors
     /// [`ErrorKind::Memory`](crate::ErrorKind::Memory) where the shape overflows or the device is full.
     pub fn reconstruct(&self) -> Result<Tensor<T, D>> {
+        checked_len("Cp::reconstruct", &self.shape)?;
         self.rows_of(&self.others()?, 0..self.shape[0])
     }
 
@@ -130,17 +130,17 @@ impl<T: Scalar, D: Dimension> Cp<T, D> {
         let mut weights = self.weights.clone();
         let mut factors = Vec::new();
         let mut mode = 0;
-        for p in check_slice(part.as_ref(), &self.shape)? {
-            match p {
-                SliceInfoElem::NewAxis => {
+        for part in resolved(part.as_ref(), &self.shape)? {
+            match part {
+                Part::New => {
                     factors.push(Tensor::ones([1, self.rank()])?.to_device(weights.device())?);
                 }
-                SliceInfoElem::Index(i) => {
-                    weights = weights.mul(&self.factors[mode].slice(ndarray::s![i, ..])?)?;
+                Part::Index(i) => {
+                    weights = weights.mul(&self.factors[mode].index_mode(0, i)?)?;
                     mode += 1;
                 }
-                SliceInfoElem::Slice { start, end, step } => {
-                    factors.push(self.factors[mode].slice(ndarray::s![ndarray::Slice { start, end, step }, ..])?);
+                Part::Range(range, step) => {
+                    factors.push(self.factors[mode].stepped_rows(range, step)?);
                     mode += 1;
                 }
             }
@@ -166,7 +166,28 @@ impl<T: Scalar, D: Dimension> Cp<T, D> {
     /// # Errors
     /// Only where a device fails.
     pub fn norm(&self) -> Result<f64> {
-        Ok(self.inner(self)?.max(0.0).sqrt())
+        let squares = self.inner(self)?;
+        if squares.is_finite() && squares > 1e-280 {
+            return Ok(squares.sqrt());
+        }
+        // Out of range, zero, or cancelled: again with columns of norm 1 and weights of at most about 1.
+        let normalized = self.normalize()?;
+        let largest = normalized.weights.max_abs()?;
+        if largest == 0.0 || !largest.is_finite() {
+            return Ok(largest);
+        }
+        let unit = largest.max(T::min_positive_value().f64());
+        let scaled = normalized.scale_weights(1.0 / unit)?;
+        let squares = scaled.inner(&scaled)?;
+        Ok(if squares < 0.0 { 0.0 } else { squares.sqrt() * unit })
+    }
+
+    /// The same with every weight times a number.
+    pub(super) fn scale_weights(self, factor: f64) -> Result<Self> {
+        if factor == 1.0 {
+            return Ok(self);
+        }
+        Ok(Self { weights: self.weights.scale(T::of(factor))?, ..self })
     }
 
     /// The inner product with another tensor in CP form: w^T (A_0^T B_0 * A_1^T B_1 * ..) v.
@@ -202,7 +223,8 @@ impl<T: Scalar, D: Dimension> Cp<T, D> {
         relative_residual(x, |rows| self.rows_of(&others, rows))
     }
 
-    /// The same tensor with every factor column of norm 1 and the norms in the weights. Zero columns stay as they are.
+    /// The same tensor with every factor column of norm 1 and the norms in the weights. Zero columns stay as they are;
+    /// their component weighs 0.
     ///
     /// # Errors
     /// Only where a device fails.
@@ -210,9 +232,9 @@ impl<T: Scalar, D: Dimension> Cp<T, D> {
         let mut weights = self.weights.clone();
         let mut factors = Vec::with_capacity(self.factors.len());
         for factor in &self.factors {
-            let norms = column_norms(factor)?;
+            let (columns, norms) = unit_columns(factor)?;
             weights = weights.mul(&norms.index_mode(0, 0)?)?;
-            factors.push(factor.div(&norms)?);
+            factors.push(columns);
         }
         Self::new(weights, factors)
     }

@@ -4,7 +4,8 @@ use super::{
     Cp, Fit, Progress, Stop,
     fit::{Sweeps, unwatched},
     leading::{Method, Want, leading},
-    tucker::column_norms,
+    scale::{check_norm, divided, unit},
+    tucker::unit_columns,
 };
 use crate::{
     algebra::{MttkrpHalf as Half, check_factors},
@@ -128,14 +129,14 @@ impl<T: Scalar> CpAls<T> {
         self.check(x)?;
         let x = x.to_contiguous()?;
         let norm = x.norm()?;
-        if !norm.is_finite() {
-            x.check_finite("CpAls::fit")?;
-        }
+        check_norm("CpAls::fit", &x, norm)?;
+        let unit = unit::<T>(norm);
+        let (x, norm) = (divided(&x, unit)?, norm / unit);
         let mut best: Option<Fit<Cp<T, D>>> = None;
         for attempt in 0..self.starts {
             let start = self.first_factors(&x, attempt)?;
             let done = attempt * self.sweeps.most;
-            let fit = self.run(&x, norm, start, |p| {
+            let fit = self.run(&x, norm, unit, start, |p| {
                 watch(&Progress { done: done + p.done, total: self.starts * self.sweeps.most, ..*p })
             })?;
             let interrupted = fit.stopped == Stop::Interrupted;
@@ -143,6 +144,8 @@ impl<T: Scalar> CpAls<T> {
                 best = Some(fit);
             }
             if interrupted {
+                // Whichever start was best: not all of them have had their turn.
+                best = best.map(|b| Fit { stopped: Stop::Interrupted, ..b });
                 break;
             }
         }
@@ -150,7 +153,7 @@ impl<T: Scalar> CpAls<T> {
     }
 
     fn check<D: Dimension>(&self, x: &Tensor<T, D>) -> Result<()> {
-        if x.is_empty() {
+        if x.is_empty() || x.order() == 0 {
             let message = format!("a tensor of shape {:?} has nothing to decompose", x.shape());
             return Err(Error::shape("CpAls::fit", message));
         }
@@ -197,6 +200,7 @@ impl<T: Scalar> CpAls<T> {
         &self,
         x: &Tensor<T, D>,
         norm: f64,
+        unit: f64,
         mut factors: Vec<Tensor<T, Ix2>>,
         mut watch: impl FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<Fit<Cp<T, D>>> {
@@ -205,6 +209,8 @@ impl<T: Scalar> CpAls<T> {
         let mut grams: Vec<Tensor<f64, Ix2>> = factors.iter().map(gram_of).collect::<Result<_>>()?;
         let mut weights = Tensor::<T, Ix2>::ones([1, self.rank])?.to_device(x.device())?;
         let mut history: Vec<f64> = Vec::new();
+        let mut measured = false;
+        let resolved = if T::DTYPE == DType::F64 { 1e-4 } else { 5e-2 };
         let mut stopped = Stop::Sweeps;
         for sweep in 0..self.sweeps.most {
             let mut inner = 0.0;
@@ -214,8 +220,8 @@ impl<T: Scalar> CpAls<T> {
                     let m = part.mode(mode, &factors)?;
                     let v = product_but(&grams, Some(mode), self.rank)?;
                     let unscaled = solve(&m, &v)?;
-                    weights = column_norms(&unscaled)?;
-                    let factor = unscaled.div(&weights)?;
+                    let (factor, norms) = unit_columns(&unscaled)?;
+                    weights = norms;
                     if mode + 1 == order {
                         // <X, X'> = sum of M_n * A_n, with the weights in.
                         inner = crate::algebra::inner(&m, &unscaled)?;
@@ -226,7 +232,12 @@ impl<T: Scalar> CpAls<T> {
             }
             let own = weighted_sum(&product_but(&grams, None, self.rank)?, &weights)?;
             let squares = (norm * norm - 2.0 * inner + own).max(0.0);
-            let error = if norm > 0.0 { squares.sqrt() / norm } else { 0.0 };
+            let mut error = if norm > 0.0 { squares.sqrt() / norm } else { 0.0 };
+            // Components that nearly cancel are far larger than X, and so is the rounding of their inner products.
+            measured = weights.norm()? > 10.0 * norm;
+            if measured {
+                error = Cp::new(weights.index_mode(0, 0)?, factors.clone())?.relative_error(x)?;
+            }
             history.push(error);
             let progress = Progress { done: sweep + 1, total: self.sweeps.most, relative_error: Some(error) };
             if watch(&progress).is_break() {
@@ -239,12 +250,14 @@ impl<T: Scalar> CpAls<T> {
             }
         }
         let cp = Cp::new(weights.index_mode(0, 0)?, factors)?;
-        let cp = if history.is_empty() { cp.canonicalize()? } else { cp.sort()?.fix_signs()? };
-        let resolved = if T::DTYPE == DType::F64 { 1e-4 } else { 5e-2 };
+        // A start is a decomposition of X as it was given.
+        let cp =
+            if history.is_empty() { cp.canonicalize()?.scale_weights(1.0 / unit)? } else { cp.sort()?.fix_signs()? };
         let relative_error = match history.last() {
-            Some(&error) if error > resolved => error,
+            Some(&error) if error > resolved && !measured => error,
             _ => cp.relative_error(x)?,
         };
+        let cp = cp.scale_weights(unit)?;
         Ok(Fit { decomposition: cp, relative_error, history, stopped })
     }
 }
@@ -273,18 +286,21 @@ fn weighted_sum<T: Scalar>(v: &Tensor<f64, Ix2>, weights: &Tensor<T, Ix2>) -> Re
 /// M V^-1 for a symmetric positive semidefinite V.
 fn solve<T: Scalar>(m: &Tensor<T, Ix2>, v: &Tensor<f64, Ix2>) -> Result<Tensor<T, Ix2>> {
     let rhs = m.cast::<f64>()?.t();
+    // Beyond this the solution would be noise: M is rounded to T, and a direction of V as small as the share `cut` turns that into
+    // an error of eps / sqrt(cut) in the tensor.
+    let cut = 64.0 * T::epsilon().f64();
     if let Ok(l) = v.cholesky() {
-        // The pivots tell how close to singular V is: beyond this the solution would be noise.
+        // The pivots tell how close to singular V is.
         let host = l.to_host()?;
         let view = host.view()?;
         let pivots = view.diag().iter().fold((f64::INFINITY, 0.0f64), |(low, high), &p| (low.min(p), high.max(p)));
-        if pivots.0 > 1e-7 * pivots.1 {
+        if pivots.0 > cut.sqrt() * pivots.1 {
             return l.cholesky_solve(&rhs)?.t().cast();
         }
     }
     let (values, vectors) = v.eigh()?;
     let values = values.to_vec()?;
-    let cut = values.first().copied().unwrap_or(0.0).max(0.0) * 1e-14 * values.len() as f64;
+    let cut = values.first().copied().unwrap_or(0.0).max(0.0) * cut;
     let inverse: Vec<f64> = values.iter().map(|&x| if x > cut { 1.0 / x } else { 0.0 }).collect();
     let inverse = Tensor::from_vec([1, inverse.len()], inverse)?.to_device(v.device())?;
     let scaled = vectors.mul(&inverse)?;

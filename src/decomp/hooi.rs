@@ -4,6 +4,7 @@ use super::{
     Fit, Progress, StHosvd, Stop, Tucker,
     fit::{Sweeps, unwatched},
     leading::refine,
+    scale::{check_norm, divided, unit},
     target::check_ranks,
 };
 use crate::{
@@ -117,7 +118,7 @@ impl<T: Scalar> Hooi<T> {
         x: &Tensor<T, D>,
         mut watch: impl FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<Fit<Tucker<T, D>>> {
-        if x.is_empty() {
+        if x.is_empty() || x.order() == 0 {
             return Err(Error::shape(
                 "Hooi::fit",
                 format!("a tensor of shape {:?} has nothing to decompose", x.shape()),
@@ -125,6 +126,9 @@ impl<T: Scalar> Hooi<T> {
         }
         check_ranks("Hooi::fit", &self.ranks, x.shape())?;
         let (mut factors, norm) = self.first_factors(x)?;
+        check_norm("Hooi::fit", x, norm)?;
+        let unit = unit::<T>(norm);
+        let (x, norm) = (&divided(x, unit)?, norm / unit);
         let mut history = Vec::new();
         let mut stopped = Stop::Sweeps;
         let mut core = None;
@@ -163,18 +167,12 @@ impl<T: Scalar> Hooi<T> {
             None => Tucker::project(x, factors)?,
         };
         let relative_error = tucker.error_of_projection(x, norm)?;
+        let tucker = tucker.scale_core(unit)?;
         Ok(Fit { decomposition: tucker, relative_error, history, stopped })
     }
 
     /// The factors to start from, and the norm of X.
     fn first_factors<D: Dimension>(&self, x: &Tensor<T, D>) -> Result<(Vec<Tensor<T, Ix2>>, f64)> {
-        let norm = |x: &Tensor<T, D>| {
-            let norm = x.norm()?;
-            if !norm.is_finite() {
-                x.check_finite("fit")?;
-            }
-            Ok::<f64, Error>(norm)
-        };
         match &self.start {
             HooiStart::StHosvd => {
                 // The norm falls out of the first Gram matrix: X is not read once more for it.
@@ -186,7 +184,7 @@ impl<T: Scalar> Hooi<T> {
                 let factors = sizes
                     .map(|(&n, &rank)| Tensor::<T, Ix2>::normal([n, rank], &mut rng)?.qr()?.q.to_device(x.device()))
                     .collect::<Result<_>>()?;
-                Ok((factors, norm(x)?))
+                Ok((factors, x.norm()?))
             }
             HooiStart::Given(factors) => {
                 for (mode, (&n, &rank)) in x.shape().iter().zip(&self.ranks).enumerate() {
@@ -201,7 +199,7 @@ impl<T: Scalar> Hooi<T> {
                     factors[mode].check_finite("Hooi::start")?;
                 }
                 let orthonormal = factors.iter().map(|f| Ok(f.qr()?.q)).collect::<Result<_>>()?;
-                Ok((orthonormal, norm(x)?))
+                Ok((orthonormal, x.norm()?))
             }
         }
     }

@@ -4,7 +4,8 @@ use super::{
     Fit, Method, Progress, Stop, Target, Tucker,
     fit::unwatched,
     leading::{Leading, Want, leading},
-    st_hosvd::interrupted,
+    scale::check_norm,
+    st_hosvd::{interrupted, within},
 };
 use crate::{error::Result, scalar::Scalar, tensor::Tensor};
 use ndarray::{Dimension, Ix2};
@@ -75,6 +76,16 @@ impl Hosvd {
         mut watch: impl FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<Fit<Tucker<T, D>>> {
         self.target.check::<T>("Hosvd::fit", x.shape())?;
+        within("Hosvd::fit", &self.target, self.method, |method, hair| self.attempt(x, method, hair, &mut watch))
+    }
+
+    fn attempt<T: Scalar, D: Dimension>(
+        &self,
+        x: &Tensor<T, D>,
+        method: Method,
+        hair: f64,
+        watch: &mut impl FnMut(&Progress) -> ControlFlow<()>,
+    ) -> Result<Fit<Tucker<T, D>>> {
         let mut scale = 1.0;
         let mut norm = 0.0;
         let mut factors: Vec<Tensor<T, Ix2>> = Vec::with_capacity(x.order());
@@ -83,15 +94,15 @@ impl Hosvd {
                 Target::Ranks(ranks) => Want::Rank(ranks[mode]),
                 Target::Tolerance(tolerance) => Want::Share(tolerance.powi(2) / x.order() as f64),
             };
-            let mut found = leading(x, mode, want, self.method, scale)?;
+            let mut found = leading(x, mode, want, method, scale)?;
             if mode == 0 && needs_scaling(x, &found)? {
                 scale = 1.0 / x.max_abs()?.max(f64::MIN_POSITIVE);
-                found = leading(x, mode, want, self.method, scale)?;
+                found = leading(x, mode, want, method, scale)?;
             }
             let rank = match &self.target {
                 Target::Ranks(ranks) => ranks[mode],
                 Target::Tolerance(tolerance) => {
-                    found.rank_within(tolerance.powi(2) * found.total / x.order() as f64 * (1.0 - 1e-6))
+                    found.rank_within(tolerance.powi(2) * found.total / x.order() as f64 * (1.0 - hair))
                 }
             };
             norm = found.total.sqrt() / scale;
@@ -100,6 +111,7 @@ impl Hosvd {
                 return Err(interrupted("Hosvd::fit"));
             }
         }
+        check_norm("Hosvd::fit", x, norm)?;
         let tucker = Tucker::project(x, factors)?;
         let relative_error = tucker.error_of_projection(x, norm)?;
         Ok(Fit { decomposition: tucker, relative_error, history: Vec::new(), stopped: Stop::Direct })

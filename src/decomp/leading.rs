@@ -11,6 +11,7 @@
 //! [`Method::Auto`] takes the cheapest that the accuracy at hand allows: an `f32` Gram where what is cut off is above 1 % of the
 //! tensor's norm, else an `f64` one where it is above 1e-7, else the SVD. It looks at the spectrum it found before it accepts it.
 
+use super::scale::{check_norm, divided, unit};
 use crate::{
     algebra::{contract, gram},
     device::gram::Precision,
@@ -122,7 +123,7 @@ pub(crate) fn leading<T: Scalar, D: Dimension>(
         (Method::Gram, _) => by_gram(x, mode, Precision::Double, scale),
         (Method::Svd, _) => by_svd(x, mode, scale),
         (Method::Randomized { oversampling, iterations, seed }, Want::Rank(rank)) => {
-            let columns = (rank + oversampling).min(n).min(x.len() / n);
+            let columns = rank.saturating_add(oversampling).min(n).min(x.len() / n);
             if columns < rank { by_svd(x, mode, scale) } else { randomized(x, mode, columns, iterations, seed, scale) }
         }
         // A tolerance needs the whole spectrum.
@@ -183,12 +184,15 @@ fn by_gram<T: Scalar, D: Dimension>(
 }
 
 fn by_svd<T: Scalar, D: Dimension>(x: &Tensor<T, D>, mode: usize, scale: f64) -> Result<Leading> {
-    let unfolded = x.unfold(mode)?.cast::<f64>()?.scale(scale)?;
+    let norm = x.norm()?;
+    check_norm("fit", x, norm)?;
+    let unit = unit::<f64>(norm);
+    let unfolded = divided(&x.unfold(mode)?.cast::<f64>()?, unit)?;
     let (n, m) = (unfolded.shape()[0], unfolded.shape()[1]);
     // X_(n) = L Q: the left singular vectors of L are those of X_(n).
     let small = if m > n { unfolded.t().qr()?.r.t() } else { unfolded };
     let svd = small.svd()?;
-    let energies: Vec<f64> = svd.s.to_vec()?.into_iter().map(|s| s * s).collect();
+    let energies: Vec<f64> = svd.s.to_vec()?.into_iter().map(|s| (s * (unit * scale)).powi(2)).collect();
     let total = energies.iter().rev().sum();
     Ok(Leading { vectors: svd.u, energies, complete: true, total })
 }
@@ -201,6 +205,11 @@ fn randomized<T: Scalar, D: Dimension>(
     seed: u64,
     scale: f64,
 ) -> Result<Leading> {
+    let norm = x.norm()?;
+    check_norm("fit", x, norm)?;
+    // The power iterations square X in its own precision.
+    let unit = unit::<T>(norm);
+    let (x, scale) = (&divided(x, unit)?, scale * unit);
     let others: Vec<usize> = (0..x.order()).filter(|&m| m != mode).collect();
     let mut shape: Vec<usize> = others.iter().map(|&m| x.shape()[m]).collect();
     shape.push(columns);
@@ -214,11 +223,11 @@ fn randomized<T: Scalar, D: Dimension>(
     }
     // X_(n) seen through Q: its small Gram matrix gives the values and the rotation to the singular vectors.
     let small = x.mode_product(mode, &q.t())?;
-    let (matrix, _) = gram(&small, mode, Precision::Double, scale)?;
-    let (values, rotation) = matrix.eigh()?;
+    let (values, rotation) = small.gram(mode)?.eigh()?;
     let vectors = q.cast::<f64>()?.matmul(&rotation)?;
-    let total = (x.norm()? * scale).powi(2);
-    Ok(Leading { vectors, energies: values.to_vec()?, complete: false, total })
+    let total = (norm / unit * scale).powi(2);
+    let energies = values.to_vec()?.into_iter().map(|e| e * scale.powi(2)).collect();
+    Ok(Leading { vectors, energies, complete: false, total })
 }
 
 /// One step of subspace iteration: an orthonormal basis of X_(n) X_(n)^T Q. Warm starts come closer to the leading vectors at

@@ -41,6 +41,7 @@ mod fit;
 mod hooi;
 mod hosvd;
 mod leading;
+mod scale;
 mod st_hosvd;
 mod stored;
 mod target;

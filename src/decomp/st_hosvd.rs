@@ -5,6 +5,7 @@ use super::{
     fit::unwatched,
     hosvd::needs_scaling,
     leading::{Leading, Want, leading},
+    scale::check_norm,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -84,7 +85,8 @@ impl StHosvd {
     ///
     /// # Errors
     /// [`ErrorKind::Rank`] for ranks that do not fit the shape, [`ErrorKind::Value`] for a tolerance outside its range and for entries
-    /// that are not finite (the first is named), [`ErrorKind::Shape`] for an empty tensor or an order that is no permutation.
+    /// that are not finite (the first is named) or have a norm beyond `T`, [`ErrorKind::Shape`] for an empty tensor or an order that is
+    /// no permutation, [`ErrorKind::Convergence`] where rounding in `T` does not let the tolerance be met.
     pub fn fit<T: Scalar, D: Dimension>(&self, x: &Tensor<T, D>) -> Result<Fit<Tucker<T, D>>> {
         self.fit_with(x, unwatched)
     }
@@ -100,37 +102,27 @@ impl StHosvd {
     ) -> Result<Fit<Tucker<T, D>>> {
         self.target.check::<T>("StHosvd::fit", x.shape())?;
         let order = self.mode_order(x.shape())?;
-        let mut state = State::new(x.order());
-        let watch = &mut watch as &mut dyn FnMut(&Progress) -> ControlFlow<()>;
-        for (step, &mode) in order.iter().enumerate() {
-            state.truncate(x, mode, order.len() - step, &self.target, self.method)?;
-            let progress = Progress { done: step + 1, total: order.len(), relative_error: None };
-            if watch(&progress).is_break() {
-                return Err(interrupted("StHosvd::fit"));
-            }
-        }
-        if let Target::Tolerance(_) = self.target {
-            state.trim_core(x)?;
-        }
-        let fit = state.finish(x)?;
-        match self.target {
-            // Rounding alone can break a tolerance near the limits of the arithmetic; then everything is done again by SVD.
-            Target::Tolerance(tolerance) if fit.relative_error > tolerance => {
-                if self.method != Method::Svd {
-                    return self.clone().method(Method::Svd).fit_with(x, watch);
+        within("StHosvd::fit", &self.target, self.method, |method, hair| {
+            let mut state = State::new(x.order(), hair);
+            for (step, &mode) in order.iter().enumerate() {
+                state.truncate(x, mode, order.len() - step, &self.target, method)?;
+                let progress = Progress { done: step + 1, total: order.len(), relative_error: None };
+                if watch(&progress).is_break() {
+                    return Err(interrupted("StHosvd::fit"));
                 }
-                let message = format!("reached {:.3e} instead of {tolerance:e}; use f64", fit.relative_error);
-                Err(Error::new(ErrorKind::Convergence, "StHosvd::fit", message))
             }
-            _ => Ok(fit),
-        }
+            if let Target::Tolerance(_) = self.target {
+                state.trim_core(x)?;
+            }
+            state.finish(x)
+        })
     }
 
     /// The factors alone, and the norm of X, for a solver that starts from them.
     pub(super) fn parts<T: Scalar, D: Dimension>(&self, x: &Tensor<T, D>) -> Result<(Vec<Tensor<T, Ix2>>, f64)> {
         self.target.check::<T>("fit", x.shape())?;
         let order = self.mode_order(x.shape())?;
-        let mut state = State::new(x.order());
+        let mut state = State::new(x.order(), HAIR);
         for (step, &mode) in order.iter().enumerate() {
             state.truncate(x, mode, order.len() - step, &self.target, self.method)?;
         }
@@ -156,6 +148,29 @@ impl StHosvd {
         let message = format!("{order:?} does not name each mode of shape {shape:?} once");
         Err(Error::shape("StHosvd::order", message))
     }
+}
+
+/// What share of a tolerance's budget is kept back for rounding.
+const HAIR: f64 = 1e-6;
+
+/// Runs a solver by a method; where rounding broke the tolerance, once more by SVD and with more kept back.
+pub(super) fn within<M>(
+    operation: &'static str,
+    target: &Target,
+    method: Method,
+    mut attempt: impl FnMut(Method, f64) -> Result<Fit<M>>,
+) -> Result<Fit<M>> {
+    let fit = attempt(method, HAIR)?;
+    let Target::Tolerance(tolerance) = *target else { return Ok(fit) };
+    if fit.relative_error <= tolerance {
+        return Ok(fit);
+    }
+    let fit = attempt(Method::Svd, 1e-3)?;
+    if fit.relative_error <= tolerance {
+        return Ok(fit);
+    }
+    let message = format!("reached {:.3e} instead of {tolerance:e}; use f64", fit.relative_error);
+    Err(Error::new(ErrorKind::Convergence, operation, message))
 }
 
 pub(super) fn interrupted(operation: &'static str) -> Error {
@@ -215,12 +230,14 @@ struct State<T: Scalar, D: Dimension> {
     lost: f64,
     /// What they may lose; infinite for ranks.
     budget: f64,
+    /// What share of the budget is kept back for the rounding of what follows.
+    hair: f64,
 }
 
 impl<T: Scalar, D: Dimension> State<T, D> {
-    fn new(order: usize) -> Self {
+    fn new(order: usize, hair: f64) -> Self {
         let factors = (0..order).map(|_| None).collect();
-        Self { rest: None, factors, scale: 1.0, total: 0.0, lost: 0.0, budget: f64::INFINITY }
+        Self { rest: None, factors, scale: 1.0, total: 0.0, lost: 0.0, budget: f64::INFINITY, hair }
     }
 
     /// Truncates one mode; `left` modes, this one included, share what may still be lost.
@@ -243,9 +260,9 @@ impl<T: Scalar, D: Dimension> State<T, D> {
                 found = leading(y, mode, want, method, self.scale)?;
             }
             self.total = found.total;
+            check_norm("StHosvd::fit", x, self.total.sqrt() / self.scale)?;
             if let Target::Tolerance(tolerance) = target {
-                // A hair below, for the rounding of what follows.
-                self.budget = tolerance.powi(2) * self.total * (1.0 - 1e-6);
+                self.budget = tolerance.powi(2) * self.total * (1.0 - self.hair);
             }
         }
         match target {

@@ -72,8 +72,8 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
     /// Reads what [`save`](Tucker::save) wrote.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) where the file cannot be read, [`ErrorKind::Format`](crate::ErrorKind::Format) where it is no such file or names
-    /// are missing or unexpected, [`ErrorKind::Shape`](crate::ErrorKind::Shape) where its parts do not fit each other or the order is not `D`'s.
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) where the file cannot be read, [`ErrorKind::Format`](crate::ErrorKind::Format) where it is no such file,
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) where names are missing or unexpected, [`ErrorKind::Shape`](crate::ErrorKind::Shape) where its parts do not fit each other or the order is not `D`'s.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let (file, factors) = load("Tucker::load", path.as_ref(), TUCKER, "core")?;
         Self::new(file.get("core")?, factors)

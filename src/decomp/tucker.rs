@@ -1,12 +1,14 @@
 //! The Tucker format: a core seen through one matrix per mode.
 
+use super::scale::unit;
 use crate::{
-    algebra::{MultiMode, inner},
+    algebra::{MultiMode, gram, inner},
+    device::{gram::Precision, layout::checked_len},
     error::{Error, ErrorKind, Result},
     scalar::{DType, Scalar},
-    tensor::Tensor,
+    tensor::{Part, Tensor, resolved},
 };
-use ndarray::{Dimension, Ix2, IxDyn, SliceArg, SliceInfoElem};
+use ndarray::{Dimension, Ix2, IxDyn, SliceArg};
 use std::fmt;
 
 /// Entries that a slab of a blockwise reconstruction holds.
@@ -110,6 +112,7 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
     /// # Errors
     /// [`ErrorKind::Memory`] where the shape overflows or the device is full.
     pub fn reconstruct(&self) -> Result<Tensor<T, D>> {
+        checked_len("Tucker::reconstruct", &self.shape)?;
         self.core.multi_mode_product(&self.factors, MultiMode::default())
     }
 
@@ -132,19 +135,19 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
         let mut core = self.core.to_dyn();
         let mut factors = Vec::new();
         let mut mode = 0;
-        for p in check_slice(part.as_ref(), &self.shape)? {
-            match p {
-                SliceInfoElem::NewAxis => {
+        for part in resolved(part.as_ref(), &self.shape)? {
+            match part {
+                Part::New => {
                     core = core.insert_mode(factors.len())?;
                     factors.push(Tensor::ones([1, 1])?.to_device(self.core.device())?);
                 }
-                SliceInfoElem::Index(i) => {
-                    let row = self.factors[mode].slice(ndarray::s![i, ..])?;
+                Part::Index(i) => {
+                    let row = self.factors[mode].index_mode(0, i)?;
                     core = core.mode_product_vector(factors.len(), &row)?;
                     mode += 1;
                 }
-                SliceInfoElem::Slice { start, end, step } => {
-                    factors.push(self.factors[mode].slice(ndarray::s![ndarray::Slice { start, end, step }, ..])?);
+                Part::Range(range, step) => {
+                    factors.push(self.factors[mode].stepped_rows(range, step)?);
                     mode += 1;
                 }
             }
@@ -170,7 +173,34 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
     /// # Errors
     /// Only where a device fails.
     pub fn norm(&self) -> Result<f64> {
-        Ok(self.inner(self)?.max(0.0).sqrt())
+        let squares = self.inner(self)?;
+        if squares.is_finite() && squares > 1e-280 {
+            return Ok(squares.sqrt());
+        }
+        // Out of range, zero, or cancelled: again with columns of norm 1 and a core whose largest entry is about 1.
+        let normalized = self.normalize()?;
+        let largest = normalized.core.max_abs()?;
+        if largest == 0.0 || !largest.is_finite() {
+            return Ok(largest);
+        }
+        let unit = largest.max(T::min_positive_value().f64());
+        let scaled = normalized.scale_core(1.0 / unit)?;
+        let squares = scaled.inner(&scaled)?;
+        Ok(if squares < 0.0 { 0.0 } else { squares.sqrt() * unit })
+    }
+
+    /// The same with every entry of the core times a number.
+    pub(super) fn scale_core(self, factor: f64) -> Result<Self> {
+        if factor == 1.0 {
+            return Ok(self);
+        }
+        Ok(Self { core: self.core.scale(T::of(factor))?, ..self })
+    }
+
+    /// The Gram matrix of an unfolding of the core, scaled so that squares stay in range, and the scale.
+    fn core_gram(core: &Tensor<T, D>, mode: usize) -> Result<(Tensor<f64, Ix2>, f64)> {
+        let scale = 1.0 / unit::<f64>(core.norm()?);
+        Ok((gram(core, mode, Precision::Double, scale)?.0, scale))
     }
 
     /// The inner product with another tensor in Tucker form, without forming either: cores seen through A_n^T B_n.
@@ -198,6 +228,11 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
         if x.shape() != self.shape {
             let message = format!("a decomposition of shape {:?} for a tensor of shape {:?}", self.shape, x.shape());
             return Err(Error::shape("Tucker::relative_error", message));
+        }
+        if self.factors.is_empty() {
+            // A single number: there are no slabs.
+            let (residual, norm) = (x.sub(&self.core)?.norm()?, x.norm()?);
+            return Ok(if residual == 0.0 { 0.0 } else { residual / norm });
         }
         let rest = self.core.multi_mode_product(&self.factors, MultiMode { skip: Some(0), transpose: false })?;
         relative_residual(x, |rows| rest.mode_product(0, &self.factors[0].narrow(0, rows)?))
@@ -239,7 +274,7 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
         let Self { mut core, factors, .. } = self.orthogonalize()?;
         let mut rotated = Vec::with_capacity(factors.len());
         for (mode, factor) in factors.iter().enumerate() {
-            let (_, vectors) = core.gram(mode)?.eigh()?;
+            let (_, vectors) = Self::core_gram(&core, mode)?.0.eigh()?;
             let rotation = vectors.cast::<T>()?;
             let factor = factor.matmul(&rotation)?;
             let signs = column_signs(&factor)?;
@@ -250,7 +285,8 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
         Self::new(core, rotated)
     }
 
-    /// The same tensor with every factor column of norm 1; the norms move into the core. Zero columns stay as they are.
+    /// The same tensor with every factor column of norm 1; the norms move into the core. Zero columns stay as they are, and what
+    /// they meet in the core becomes zero.
     ///
     /// # Errors
     /// Only where a device fails.
@@ -258,11 +294,11 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
         let mut core = self.core.clone();
         let mut factors = Vec::with_capacity(self.factors.len());
         for (mode, factor) in self.factors.iter().enumerate() {
-            let norms = column_norms(factor)?;
+            let (columns, norms) = unit_columns(factor)?;
             let mut sizes = vec![1; core.order()];
             sizes[mode] = norms.shape()[1];
             core = core.mul(&norms.reshaped(&sizes)?)?;
-            factors.push(factor.div(&norms)?);
+            factors.push(columns);
         }
         Self::new(core, factors)
     }
@@ -273,8 +309,10 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
     /// # Errors
     /// [`ErrorKind::Shape`] where the mode does not exist.
     pub fn mode_singular_values(&self, mode: usize) -> Result<Vec<f64>> {
-        let (values, _) = self.core.gram(mode)?.eigh()?;
-        Ok(values.to_vec()?.into_iter().map(|v| v.max(0.0).sqrt()).collect())
+        self.core.check_mode("mode_singular_values", mode)?;
+        let (gram, scale) = Self::core_gram(&self.core, mode)?;
+        let (values, _) = gram.eigh()?;
+        Ok(values.to_vec()?.into_iter().map(|v| v.max(0.0).sqrt() / scale).collect())
     }
 
     /// The same decomposition on another device.
@@ -306,16 +344,6 @@ pub(super) fn write_sizes(f: &mut fmt::Formatter<'_>, numbers: usize, ratio: f64
     write!(f, ": {numbers} numbers for {entries} entries, {ratio:.1} times smaller")
 }
 
-/// The parts of a slice, with indices checked against the shape and NewAxis let through.
-pub(super) fn check_slice(parts: &[SliceInfoElem], shape: &[usize]) -> Result<Vec<SliceInfoElem>> {
-    let modes = parts.iter().filter(|p| !matches!(p, SliceInfoElem::NewAxis)).count();
-    if modes != shape.len() {
-        let message = format!("{modes} index expressions for the {} modes of shape {shape:?}", shape.len());
-        return Err(Error::shape("slice", message));
-    }
-    Ok(parts.to_vec())
-}
-
 pub(super) fn check_index(operation: &'static str, index: &[usize], shape: &[usize]) -> Result<()> {
     if index.len() == shape.len() && index.iter().zip(shape).all(|(i, n)| i < n) {
         return Ok(());
@@ -338,13 +366,13 @@ pub(super) fn column_signs<T: Scalar>(matrix: &Tensor<T, Ix2>) -> Result<Tensor<
     Tensor::from_vec([1, signs.len()], signs)?.to_device(matrix.device())
 }
 
-/// `1 x R`: the norms of the columns of a matrix, 1 for those that are zero.
-pub(super) fn column_norms<T: Scalar>(matrix: &Tensor<T, Ix2>) -> Result<Tensor<T, Ix2>> {
-    let norms: Vec<T> = (0..matrix.shape()[1])
-        .map(|r| Ok(T::of(matrix.index_mode(1, r)?.norm()?)))
-        .map(|norm| norm.map(|n| if n > T::zero() { n } else { T::one() }))
-        .collect::<Result<_>>()?;
-    Tensor::from_vec([1, norms.len()], norms)?.to_device(matrix.device())
+/// The columns of a matrix divided by their norms, and the norms, `1 x R`. Zero columns stay as they are.
+pub(super) fn unit_columns<T: Scalar>(matrix: &Tensor<T, Ix2>) -> Result<(Tensor<T, Ix2>, Tensor<T, Ix2>)> {
+    let norms: Vec<T> =
+        (0..matrix.shape()[1]).map(|r| Ok(T::of(matrix.index_mode(1, r)?.norm()?))).collect::<Result<_>>()?;
+    let divisors = norms.iter().map(|&n| if n > T::zero() { n } else { T::one() }).collect();
+    let row = |row: Vec<T>| Tensor::from_vec([1, row.len()], row)?.to_device(matrix.device());
+    Ok((matrix.div(&row(divisors)?)?, row(norms)?))
 }
 
 /// ||X - X'|| / ||X|| for an X' that is made slab by slab, for ranges of the first mode.
