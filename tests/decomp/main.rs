@@ -1,0 +1,15 @@
+//! Decompositions: the formats against their formulas, the solvers against what they promise.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_input;
+mod cp_als;
+mod direct;
+mod draws;
+mod formats;
+mod forms;
+mod hooi;
+mod problems;
+mod repeat;
+mod stored;
