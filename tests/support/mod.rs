@@ -2,6 +2,8 @@
 //! every memory layout.
 #![allow(dead_code)] // Each test file uses its own part.
 
+pub mod fixture;
+
 use ndarray::{ArrayD, Dimension, Ix1, Ix2, IxDyn, Slice, indices};
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
