@@ -119,7 +119,7 @@ pub(crate) fn leading<T: Scalar, D: Dimension>(
     scale: f64,
 ) -> Result<Leading> {
     let n = x.shape()[mode];
-    match (method, want) {
+    let found = match (method, want) {
         (Method::Gram, _) => by_gram(x, mode, Precision::Double, scale),
         (Method::Svd, _) => by_svd(x, mode, scale),
         (Method::Randomized { oversampling, iterations, seed }, Want::Rank(rank)) => {
@@ -129,7 +129,9 @@ pub(crate) fn leading<T: Scalar, D: Dimension>(
         // A tolerance needs the whole spectrum.
         (Method::Randomized { .. }, Want::Share(_)) => by_gram(x, mode, Precision::Double, scale),
         (Method::Auto, want) => automatic(x, mode, want, scale),
-    }
+    };
+    // A factorisation that meets NaN names a place in its own matrix; the caller knows the tensor's.
+    found.map_err(|e| x.check_finite("fit").err().unwrap_or(e))
 }
 
 fn automatic<T: Scalar, D: Dimension>(x: &Tensor<T, D>, mode: usize, want: Want, scale: f64) -> Result<Leading> {
@@ -165,7 +167,9 @@ fn automatic<T: Scalar, D: Dimension>(x: &Tensor<T, D>, mode: usize, want: Want,
     }
     let found = by_gram(x, mode, Precision::Double, scale)?;
     // Doubles hold singles so exactly that squaring them loses nothing.
-    if T::DTYPE == DType::F32 || tail(&found) > DOUBLE { Ok(found) } else { by_svd(x, mode, scale) }
+    // Where squares are out of range no method will do: the caller scales, or names the entry that is not finite.
+    let settled = T::DTYPE == DType::F32 || !found.total.is_finite() || tail(&found) > DOUBLE;
+    if settled { Ok(found) } else { by_svd(x, mode, scale) }
 }
 
 fn by_gram<T: Scalar, D: Dimension>(
