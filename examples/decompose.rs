@@ -186,7 +186,11 @@ fn tucker<T: Scalar>(arguments: &Arguments, x: &Tensor<T, IxDyn>) -> Result<Foun
         (Some(ranks), _) => Target::Ranks(ranks.clone()),
         (None, Some(tolerance)) if arguments.method != MethodName::Hooi => Target::Tolerance(tolerance),
         (None, Some(_)) => return Err(usage("hooi needs --ranks; --tol is for hosvd and st-hosvd")),
-        (None, None) => return Err(usage("Tucker methods need --ranks 30,30,10 or --tol 0.05")),
+        (None, None) => {
+            return Err(usage(
+                "Tucker methods need --ranks 30,30,10 or, but for hooi, --tol 0.05; --rank is for cp-als",
+            ));
+        }
     };
     let bar = Bar::new(arguments);
     let start = Instant::now();
@@ -216,7 +220,7 @@ fn tucker<T: Scalar>(arguments: &Arguments, x: &Tensor<T, IxDyn>) -> Result<Foun
 
 fn components<T: Scalar>(arguments: &Arguments, x: &Tensor<T, IxDyn>) -> Result<Found<T>> {
     let Some(rank) = arguments.rank else {
-        return Err(usage("cp-als needs --rank, the number of components"));
+        return Err(usage("cp-als needs --rank, the number of components; --ranks and --tol are for Tucker methods"));
     };
     let mut solver = CpAls::rank(rank).seed(arguments.seed).starts(arguments.starts);
     if let Some(sweeps) = arguments.sweeps {
@@ -257,12 +261,17 @@ fn usage(message: &str) -> Error {
     Error::new(ErrorKind::Rank, "decompose", message)
 }
 
-/// Writes all parts or none: into a new folder beside the one wanted, whose files then move over.
+/// Writes all parts or none: into a new folder inside the one wanted, from which the files then move.
 fn write<T: Scalar>(folder: &Path, parts: &[(String, Tensor<T, IxDyn>)]) -> Result<()> {
     let io = |path: &Path, e: std::io::Error| {
         Error::new(ErrorKind::Io, "decompose", format!("{}: {e}; choose an --out that can be written", path.display()))
     };
     std::fs::create_dir_all(folder).map_err(|e| io(folder, e))?;
+    // What a rename would refuse is found before the first one.
+    if let Some(taken) = parts.iter().map(|(name, _)| folder.join(name)).find(|path| path.is_dir()) {
+        let message = format!("{} is a folder, and a file of that name is to be written", taken.display());
+        return Err(Error::new(ErrorKind::Io, "decompose", message));
+    }
     let staged = folder.join(format!(".part-{}", std::process::id()));
     std::fs::create_dir(&staged).map_err(|e| io(&staged, e))?;
     let written = parts.iter().try_for_each(|(name, part)| part.to_device(&Device::cpu())?.save_npy(staged.join(name)));

@@ -1,0 +1,385 @@
+//! The example program `decompose`, run as a user runs it: every method, and every way to get the input wrong.
+
+use ndarray::IxDyn;
+use std::{
+    env::consts::EXE_SUFFIX,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+use tempfile::TempDir;
+use tenfold::Tensor;
+
+type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// The program lies in `examples` beside the folder of this test. `cargo test` has built it, but `cargo test --test decompose`
+/// has not.
+fn program() -> PathBuf {
+    let here = std::env::current_exe().expect("a test knows where it lies");
+    let profile = here.parent().and_then(Path::parent).expect("tests lie in target/PROFILE/deps");
+    let program = profile.join("examples").join(format!("decompose{EXE_SUFFIX}"));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/decompose.rs");
+    let changed = |path: &Path| path.metadata().and_then(|m| m.modified()).ok();
+    let fresh = changed(&program).is_some_and(|built| changed(&source).is_none_or(|written| written <= built));
+    assert!(fresh, "{} is missing or out of date: run `cargo build --examples`", program.display());
+    program
+}
+
+/// A folder with an input file, in which the program runs.
+struct Case {
+    folder: TempDir,
+}
+
+impl Case {
+    fn new(x: &Tensor<f64, IxDyn>) -> Result<Self> {
+        let case = Self { folder: tempfile::tempdir()? };
+        x.save_npy(case.path("x.npy"))?;
+        Ok(case)
+    }
+
+    fn of_bytes(bytes: &[u8]) -> Result<Self> {
+        let case = Self { folder: tempfile::tempdir()? };
+        fs::write(case.path("x.npy"), bytes)?;
+        Ok(case)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs `decompose x.npy ..` with words separated by spaces.
+    fn run(&self, words: &str) -> Result<Output> {
+        let words = words.split_whitespace();
+        Ok(Command::new(program()).arg("x.npy").args(words).current_dir(self.folder.path()).output()?)
+    }
+
+    /// Runs to success; the last line of standard output as JSON.
+    fn json(&self, words: &str) -> Result<serde_json::Value> {
+        let output = self.run(&format!("{words} --json"))?;
+        let (out, err) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
+        assert!(output.status.success(), "{words}: {err}");
+        let last = out.lines().last().ok_or("no output")?;
+        let json: serde_json::Value = serde_json::from_str(last)?;
+        for key in ["method", "shape", "ranks", "relative_error", "compression_ratio", "sweeps", "seconds"] {
+            assert!(json.get(key).is_some_and(|value| !value.is_null()), "{words}: {key} missing in {last}");
+        }
+        Ok(json)
+    }
+
+    /// Runs to an error, whose message holds all `parts`; nothing is left but what was there.
+    fn fails(&self, words: &str, parts: &[&str]) -> Result {
+        let before = self.files()?;
+        let output = self.run(words)?;
+        let err = String::from_utf8(output.stderr)?;
+        assert!(!output.status.success(), "{words}: no error");
+        assert!(output.status.code().is_some(), "{words}: killed by a signal");
+        assert!(!err.contains("panicked"), "{words}: {err}");
+        for part in parts {
+            assert!(err.contains(part), "{words}: \"{part}\" is not in: {err}");
+        }
+        assert_eq!(self.files()?, before, "{words}");
+        Ok(())
+    }
+
+    /// All files below the folder, sorted.
+    fn files(&self) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        let mut folders = vec![self.folder.path().to_path_buf()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder)? {
+                let path = entry?.path();
+                if path.is_dir() { folders.push(path) } else { files.push(path) }
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+
+    fn load(&self, name: &str) -> Result<Tensor<f64, IxDyn>> {
+        Ok(Tensor::load_npy(self.path(name))?)
+    }
+}
+
+/// 5 x 4 x 3, of mode ranks (2, 2, 2) and CP rank 2.
+fn small() -> Result<Tensor<f64, IxDyn>> {
+    Ok(Tensor::from_fn(vec![5, 4, 3], |i| {
+        let (a, b, c) = (i[0] as f64, i[1] as f64, i[2] as f64);
+        (1.0 + a) * (2.0 - b) * (1.0 + c * c) + (3.0 - a * a) * (1.0 + b * b) * (2.0 - c)
+    })?)
+}
+
+fn filled(value: f64) -> Result<Tensor<f64, IxDyn>> {
+    Ok(Tensor::full(vec![3, 4, 5], value)?)
+}
+
+/// The bytes of a small file, to be damaged.
+fn bytes() -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    small()?.write_npy(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// An array with a header of the caller's and `data` zeros.
+fn npy(header: &str, data: usize) -> Vec<u8> {
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    let header = format!("{header}\n");
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.as_bytes());
+    bytes.resize(bytes.len() + data, 0);
+    bytes
+}
+
+#[test]
+fn every_method_reports_and_writes_what_it_found() -> Result {
+    let x = small()?;
+    let case = Case::new(&x)?;
+    for (words, method, ranks) in [
+        ("--method hosvd --ranks 2,2,2", "hosvd", vec![2, 2, 2]),
+        ("--method hosvd --tol 0.001", "hosvd", vec![2, 2, 2]),
+        ("--method st-hosvd --ranks 2,2,2", "st-hosvd", vec![2, 2, 2]),
+        ("--method st-hosvd --tol 0.001 --threads 1", "st-hosvd", vec![2, 2, 2]),
+        ("--method hooi --ranks 2,2,2", "hooi", vec![2, 2, 2]),
+        ("--method hooi --ranks 2,2,2 --init random --seed 3 --sweeps 20", "hooi", vec![2, 2, 2]),
+        ("--method cp-als --rank 2 --sweeps 500", "cp-als", vec![2]),
+        ("--method cp-als --rank 2 --init hosvd --starts 2 --dtype f64", "cp-als", vec![2]),
+    ] {
+        let json = case.json(&format!("{words} --out parts"))?;
+        assert_eq!(json["method"], method);
+        assert_eq!(json["shape"], serde_json::json!([5, 4, 3]), "{words}");
+        assert_eq!(json["ranks"], serde_json::json!(ranks), "{words}");
+        let reported = json["relative_error"].as_f64().ok_or("no number")?;
+        assert!(reported < 1e-2, "{words}: {reported}");
+        assert!(json["seconds"].as_f64().is_some_and(|s| s > 0.0));
+        assert_eq!(json["sweeps"].as_u64() == Some(0), method.ends_with("hosvd"), "{words}");
+
+        // What was written gives the tensor back, with the error that was reported.
+        let factors = (0..3).map(|n| Ok(case.load(&format!("parts/factor_{n}.npy"))?.into_order()?));
+        let factors: Vec<Tensor<f64, ndarray::Ix2>> = factors.collect::<Result<_>>()?;
+        let (back, numbers) = match method {
+            "cp-als" => {
+                let cp = tenfold::decomp::Cp::new(case.load("parts/weights.npy")?.into_order()?, factors)?;
+                (cp.reconstruct()?, cp.parameters())
+            }
+            _ => {
+                let tucker = tenfold::decomp::Tucker::new(case.load("parts/core.npy")?, factors)?;
+                (tucker.reconstruct()?, tucker.parameters())
+            }
+        };
+        let error = x.sub(&back)?.norm()? / x.norm()?;
+        assert!((error - reported).abs() < 1e-12, "{words}: {error} written, {reported} reported");
+        let ratio = json["compression_ratio"].as_f64().ok_or("no number")?;
+        assert!((ratio - 60.0 / numbers as f64).abs() < 1e-12, "{words}: {ratio}");
+        fs::remove_dir_all(case.path("parts"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_sweeps_asked_for_are_run() -> Result {
+    let case = Case::new(&small()?)?;
+    for words in ["--method hooi --ranks 2,1,2", "--method cp-als --rank 1"] {
+        assert_eq!(case.json(&format!("{words} --sweeps 7"))?["sweeps"], 7, "{words}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_same_seed_writes_the_same_bytes() -> Result {
+    let case = Case::new(&small()?)?;
+    for words in ["--method cp-als --rank 3 --sweeps 9", "--method hooi --ranks 2,1,2 --init random"] {
+        let run = |out: &str, seed: usize| case.json(&format!("{words} --seed {seed} --out {out}")).map(|_| ());
+        run("a", 5)?;
+        run("b", 5)?;
+        for entry in fs::read_dir(case.path("a"))? {
+            let name = entry?.file_name();
+            assert_eq!(
+                fs::read(case.path("a").join(&name))?,
+                fs::read(case.path("b").join(&name))?,
+                "{words}: {name:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn single_precision_is_written_as_such() -> Result {
+    let case = Case::new(&small()?)?;
+    let json = case.json("--method st-hosvd --ranks 2,2,2 --dtype f32 --out parts")?;
+    assert_eq!(json["dtype"], "f32");
+    assert!(case.load("parts/core.npy").is_ok());
+    assert!(Tensor::<f32, IxDyn>::load_npy(case.path("parts/core.npy")).is_ok());
+    let header = fs::read(case.path("parts/core.npy"))?;
+    assert!(String::from_utf8_lossy(&header[..128]).contains("'<f4'"));
+    Ok(())
+}
+
+#[test]
+fn constant_and_zero_tensors_are_met_exactly() -> Result {
+    for value in [2.5, 0.0] {
+        let case = Case::new(&filled(value)?)?;
+        for words in [
+            "--method hosvd --tol 0.1",
+            "--method st-hosvd --tol 0.1",
+            "--method st-hosvd --ranks 2,2,2",
+            "--method hooi --ranks 1,2,2",
+            "--method cp-als --rank 1",
+            "--method cp-als --rank 3 --init hosvd",
+        ] {
+            let json = case.json(words)?;
+            let error = json["relative_error"].as_f64().ok_or("no number")?;
+            assert!(error < 1e-7, "{value}, {words}: {error}");
+            if words.contains("--tol") {
+                assert_eq!(json["ranks"], serde_json::json!([1, 1, 1]), "{value}, {words}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_entry_that_is_not_finite_is_named() -> Result {
+    for (value, name) in [(f64::NAN, "NaN"), (f64::INFINITY, "inf"), (f64::NEG_INFINITY, "-inf")] {
+        let mut x = small()?;
+        x.as_mut_slice()?[3 * 4 * 2 + 3 + 1] = value;
+        let case = Case::new(&x)?;
+        for words in [
+            "--method hosvd --ranks 2,2,2",
+            "--method hosvd --tol 0.000001",
+            "--method st-hosvd --ranks 2,2,2",
+            "--method st-hosvd --tol 0.1",
+            "--method st-hosvd --tol 0.000000001",
+            "--method st-hosvd --ranks 2,2,2 --dtype f32",
+            "--method hooi --ranks 2,2,2",
+            "--method hooi --ranks 2,2,2 --init random",
+            "--method cp-als --rank 2",
+            "--method cp-als --rank 2 --init hosvd",
+        ] {
+            case.fails(
+                &format!("{words} --out parts"),
+                &[&format!("entry [2, 1, 1] is {name};"), "every entry has to be finite"],
+            )?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn ranks_that_do_not_fit_are_refused_with_those_that_do() -> Result {
+    let case = Case::new(&small()?)?;
+    for method in ["hosvd", "st-hosvd", "hooi"] {
+        let fails =
+            |ranks: &str, parts: &[&str]| case.fails(&format!("--method {method} --ranks {ranks} --out parts"), parts);
+        fails("2,0,2", &["rank 0 of mode 1", "from 1 to 4"])?;
+        fails("2,2,4", &["rank 4 of mode 2", "from 1 to 3"])?;
+        fails("2,2", &["2 ranks [2, 2]", "3 modes of shape [5, 4, 3]"])?;
+        fails("2,2,2,1", &["4 ranks", "3 modes"])?;
+        fails("2,x,2", &["invalid value 'x'", "--ranks"])?;
+    }
+    case.fails("--method cp-als --rank 0", &["rank 0", "from 1 to 12"])?;
+    case.fails("--method cp-als --rank 13", &["rank 13", "from 1 to 12"])?;
+    for tolerance in ["0", "1", "1.5", "-0.1", "NaN", "inf"] {
+        case.fails(&format!("--method st-hosvd --tol={tolerance}"), &["tolerance", "from 1e-13 to below 1"])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn options_that_do_not_go_together_are_refused() -> Result {
+    let case = Case::new(&small()?)?;
+    case.fails("--method st-hosvd", &["--ranks 30,30,10", "--tol 0.05"])?;
+    case.fails("--method st-hosvd --ranks 2,2,2 --tol 0.1", &["--tol", "cannot be used with", "--ranks"])?;
+    case.fails("--method st-hosvd --rank 2", &["--ranks", "--rank is for cp-als"])?;
+    case.fails("--method hooi --tol 0.1", &["hooi needs --ranks"])?;
+    case.fails("--method cp-als", &["cp-als needs --rank"])?;
+    case.fails("--method cp-als --ranks 2,2,2", &["cp-als needs --rank", "Tucker"])?;
+    case.fails("--method parafac --rank 2", &["invalid value 'parafac'", "cp-als", "st-hosvd"])?;
+    case.fails("--ranks 2,2,2", &["--method"])?;
+    case.fails("--method cp-als --rank 2 --dtype f16", &["invalid value 'f16'", "f32, f64"])?;
+    case.fails("--method cp-als --rank 2 --device tpu", &["tpu", "cuda:0"])?;
+    Ok(())
+}
+
+#[cfg(not(feature = "cuda"))]
+#[test]
+fn without_the_feature_a_gpu_is_refused_with_the_way_to_get_it() -> Result {
+    let case = Case::new(&small()?)?;
+    case.fails("--method st-hosvd --tol 0.1 --device cuda:0 --out parts", &["cuda:0", "--features cuda", "cpu"])
+}
+
+#[test]
+fn a_tensor_needs_two_modes_and_entries() -> Result {
+    let case = Case::new(&Tensor::ones(vec![7])?)?;
+    case.fails("--method st-hosvd --tol 0.1 --out parts", &["shape [7]", "order 2 or more"])?;
+    let case = Case::new(&Tensor::zeros(vec![3, 0, 5])?)?;
+    for words in ["--method st-hosvd --tol 0.1", "--method hooi --ranks 1,1,1", "--method cp-als --rank 1"] {
+        case.fails(&format!("{words} --out parts"), &["shape [3, 0, 5]", "nothing to decompose"])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn files_that_are_not_what_they_say_are_refused() -> Result {
+    let whole = bytes()?;
+    let header = whole.len() - 60 * 8;
+    let words = "--method st-hosvd --tol 0.1 --out parts";
+
+    // Cut off in the data, in the header, in the first bytes; and one byte too many.
+    for length in [whole.len() - 1, whole.len() - 8, header, header - 10, 9, 3, 0] {
+        Case::of_bytes(&whole[..length])?.fails(words, &["x.npy"])?;
+    }
+    Case::of_bytes(&whole[..whole.len() - 8])?.fails(words, &["480", "472"])?;
+    let longer = [&whole[..], &[0]].concat();
+    Case::of_bytes(&longer)?.fails(words, &["x.npy", "480"])?;
+
+    // A header that promises more than any machine holds, and one whose length does.
+    let shape = "(1000000000000, 1000000, 4)";
+    let huge = npy(&format!("{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}"), 8);
+    Case::of_bytes(&huge)?.fails(words, &["x.npy"])?;
+    let mut long_header = b"\x93NUMPY\x02\x00".to_vec();
+    long_header.extend(u32::MAX.to_le_bytes());
+    Case::of_bytes(&long_header)?.fails(words, &["x.npy", "header"])?;
+
+    // Types that are no numbers, or none that a double holds.
+    for dtype in ["<c16", "|O", "<U4", "<M8[s]"] {
+        let other = npy(&format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': (2, 2), }}"), 64);
+        Case::of_bytes(&other)?.fails(words, &["x.npy", dtype])?;
+    }
+    Case::of_bytes(b"not an array, but a text of some length that has nothing to do with one")?
+        .fails(words, &["x.npy"])?;
+    Ok(())
+}
+
+#[test]
+fn a_missing_file_is_named() -> Result {
+    let case = Case::new(&small()?)?;
+    fs::remove_file(case.path("x.npy"))?;
+    case.fails("--method st-hosvd --tol 0.1 --out parts", &["x.npy", "No such file"])
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_refused_and_stays_as_it_was() -> Result {
+    let case = Case::new(&small()?)?;
+    let words = "--method st-hosvd --ranks 2,2,2 --out";
+    // A file in the place of the folder, or of a folder above it.
+    case.fails(&format!("{words} x.npy"), &["x.npy", "choose an --out"])?;
+    case.fails(&format!("{words} x.npy/parts"), &["x.npy", "choose an --out"])?;
+    // A folder in the place of one of the files: nothing is written beside it.
+    fs::create_dir_all(case.path("parts/factor_1.npy"))?;
+    fs::write(case.path("parts/core.npy"), "older")?;
+    case.fails(&format!("{words} parts"), &["factor_1.npy", "is a folder"])?;
+    assert_eq!(fs::read(case.path("parts/core.npy"))?, b"older");
+    Ok(())
+}
+
+#[test]
+fn older_files_are_replaced() -> Result {
+    let case = Case::new(&small()?)?;
+    fs::create_dir(case.path("parts"))?;
+    fs::write(case.path("parts/core.npy"), "older")?;
+    case.json("--method st-hosvd --ranks 2,2,2 --out parts")?;
+    assert_eq!(case.load("parts/core.npy")?.shape(), &[2, 2, 2]);
+    let files = case.files()?;
+    assert_eq!(files.len(), 5, "x.npy, core and three factors, and nothing else: {files:?}");
+    Ok(())
+}
