@@ -11,10 +11,14 @@ use crate::{
 use ndarray::{Dimension, Ix1, Ix2, IxDyn, SliceArg};
 use std::{fmt, marker::PhantomData};
 
-/// A tensor in CP form, `X[i, j, ..] = sum_r w_r A_0[i, r] A_1[j, r] ..`: weights w of length R, factors A_n `I_n x R`.
+/// A tensor in CP form: weights w of length R, factors A_n `I_n x R`.
 ///
-/// (Canonical polyadic, CANDECOMP, PARAFAC: Carroll and Chang 1970, Harshman 1970; Kolda and Bader 2009, section 3.) Holds
-/// R (1 + sum I) numbers for prod I entries.
+/// $$ X = \sum_{r=1}^{R} w_r \thinspace a_r^{(0)} \circ a_r^{(1)} \circ \cdots \circ a_r^{(N-1)}, $$
+///
+/// where $a_r^{(n)}$ is column r of $A_n$; entry by entry, `X[i, j, ..] = sum_r w_r A_0[i, r] A_1[j, r] ..`.
+///
+/// (Canonical polyadic, CANDECOMP, PARAFAC: Carroll and Chang 1970, Harshman 1970; Kolda and Bader 2009, section 3.)
+/// Holds R (1 + sum I) numbers for prod I entries.
 ///
 /// ```
 /// use ndarray::array;

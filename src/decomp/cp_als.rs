@@ -31,18 +31,44 @@ pub enum CpStart<T: Scalar> {
     Given(Vec<Tensor<T, Ix2>>),
 }
 
-/// CP by alternating least squares (Carroll and Chang 1970, Harshman 1970; Kolda and Bader 2009, section 3.4).
+/// CP by alternating least squares: a tensor as a sum of R outer products.
+///
+/// $$ \min \thinspace \Big\lVert X - \sum_{r=1}^{R} w_r \thinspace a_r^{(0)} \circ a_r^{(1)} \circ \cdots \circ a_r^{(N-1)} \Big\rVert $$
+///
+/// With all factors but $A_n$ fixed this is linear least squares, whose solution needs the MTTKRP of X and an R x R
+/// matrix:
+///
+/// $$ A_n = X_{(n)} \big(A_0 \odot \cdots \odot A_{N-1}\big) V^{-1}, \qquad V = A_0^T A_0 \ast \cdots \ast A_{N-1}^T A_{N-1}, $$
+///
+/// both products without mode n ($\odot$ is the Khatri-Rao, $\ast$ the entrywise product).
 ///
 /// ```text
-/// repeat:  for n:  V = A_0^T A_0 * .. without n;  A_n = X_(n) (A_0 kr .. without n) V^-1
+/// repeat:  for n = 0 .. N-1:  M = MTTKRP(X, n);  A_n = M V^-1;  w = norms of the columns of A_n;  A_n = A_n / w
+///          stop when the relative error changes by less than 1e-8, or after 100 sweeps
+/// sort the components by weight, fix their signs
 /// ```
 ///
-/// Each update is the exact least-squares solution for one factor, so the error never rises. MTTKRP runs on a dimension tree: the modes
-/// are split in two halves, and X is contracted with each half once a sweep (two passes over X, 4 R |X| flops) for any order.
-/// V (R x R) is solved by Cholesky in doubles, and where that fails or is close to it (collinear components) by the
-/// eigenvalues of V with the vanishing ones left out.
+/// Each update is exact, so the error never rises. After a sweep it follows from $\lVert X - \hat X \rVert^2 = \lVert X
+/// \rVert^2 - 2 \langle X, \hat X \rangle + \lVert \hat X \rVert^2$, whose terms are by-products, without a pass over
+/// X.
 ///
-/// ALS finds a local minimum that depends on the start. [`starts`](CpAls::starts) runs several and keeps the best.
+/// - MTTKRP runs on a *dimension tree*: the modes are split in two halves, and X is contracted with each half once a
+///   sweep, for tensors of any order.
+/// - V is solved by Cholesky in doubles, and where that fails or is close to it (collinear components) by the
+///   eigenvalues of V with the vanishing ones left out.
+///
+/// **Cost** of a sweep: $4 R |X|$ flops (|X| counts entries) and two passes over X, then smaller terms. **Memory**: X
+/// (a strided one is copied), and R times the larger half's entries.
+///
+/// ALS finds a local minimum that depends on the start; [`starts`](CpAls::starts) runs several and keeps the best. It
+/// may crawl for many sweeps where components are nearly collinear: look at
+/// [`history`](super::Fit#structfield.history). Some tensors have no best approximation of a given rank (two components
+/// grow and cancel); huge weights of opposite sign are the sign of it.
+///
+/// **Reference**: Carroll and Chang, Psychometrika 35 (1970); Harshman, UCLA Working Papers in Phonetics 16 (1970);
+/// Kolda and Bader, SIAM Review 51 (2009), section 3.4; for the dimension tree Phan, Tichavsky, Cichocki, *Fast
+/// alternating LS algorithms for high order CANDECOMP/PARAFAC tensor factorizations*, IEEE Transactions on Signal
+/// Processing 61 (2013).
 ///
 /// ```
 /// use rand::SeedableRng;

@@ -36,22 +36,38 @@ pub enum HooiStart<T: Scalar> {
     Given(Vec<Tensor<T, Ix2>>),
 }
 
-/// Higher-order orthogonal iteration (De Lathauwer, De Moor, Vandewalle 2000; Kroonenberg and De Leeuw 1980): the best
-/// Tucker approximation of given ranks, by alternating over the modes.
+/// Higher-order orthogonal iteration: the Tucker approximation of given ranks with the smallest error, by alternating
+/// over the modes.
+///
+/// $$ \min_{U_n^T U_n = I} \lVert X - G \times_0 U_0 \cdots \times_{N-1} U_{N-1} \rVert, \qquad
+/// G = X \times_0 U_0^T \cdots \times_{N-1} U_{N-1}^T. $$
+///
+/// With all factors but one fixed the best choice for that one is known, the leading left singular vectors of X
+/// projected on the others:
 ///
 /// ```text
-/// repeat:  for n:  Y = X x_m U_m^T for all m but n;  U_n = leading left singular vectors of Y_(n)
-/// core = X x_0 U_0^T x_1 U_1^T ..
+/// repeat:  for n = 0 .. N-1:  Y = X x_m U_m^T for all m but n;  U_n = leading left singular vectors of Y_(n)
+///          stop when the relative error changes by less than 1e-8, or after 50 sweeps
+/// G = X x_0 U_0^T x_1 U_1^T ..
 /// ```
 ///
-/// The error falls monotonically. Two things make a sweep cheap:
+/// The error falls monotonically, to a point where no single factor can be improved; from the default start that is
+/// nearly always the best approximation, though nothing guarantees it. After a sweep it is $\sqrt{1 - \lVert G \rVert^2
+/// / \lVert X \rVert^2}$, and needs no pass over X. Two things make a sweep cheap:
 ///
-/// - *A dimension tree.* The modes are split in two halves; X is projected on all factors of one half once, and what is left (J/I of
-///   X for each projected mode) serves all modes of the other half: two passes over X a sweep instead of N.
-/// - *Warm-started subspace iteration* instead of an SVD: U_n is refined by two steps U = orth(Y_(n) Y_(n)^T U), each of which never
-///   loses energy, because the U of the last sweep is nearly right.
+/// - *A dimension tree.* The modes are split in two halves; X is projected on all factors of one half once, and what is
+///   left (J/I of X for each projected mode) serves all modes of the other half: two passes over X a sweep instead of
+///   N.
+/// - *Warm-started subspace iteration* instead of an SVD: $U_n$ is refined by two steps $U = \mathrm{orth}(Y_{(n)}
+///   Y_{(n)}^T U)$, each of which never loses energy, because the U of the last sweep is nearly right.
 ///
-/// Cost of a sweep: about 4 J |X| flops and two passes over X.
+/// **Cost** of a sweep: two passes over X, $2 J |X|$ flops each, J the rank of the mode projected first (|X| counts
+/// entries), and smaller terms. The default start costs what [`StHosvd`] does. **Memory**: X and its projection on half
+/// of the factors.
+///
+/// **Reference**: De Lathauwer, De Moor, Vandewalle, *On the best rank-1 and rank-(R1, .., RN) approximation of
+/// higher-order tensors*, SIAM Journal on Matrix Analysis and Applications 21 (2000); Kroonenberg and De Leeuw,
+/// Psychometrika 45 (1980); Kolda and Bader, SIAM Review 51 (2009), section 4.2.
 ///
 /// ```
 /// use rand::SeedableRng;

@@ -11,13 +11,34 @@ use crate::{error::Result, scalar::Scalar, tensor::Tensor};
 use ndarray::{Dimension, Ix2};
 use std::ops::ControlFlow;
 
-/// The truncated HOSVD (De Lathauwer, De Moor, Vandewalle, SIAM J. Matrix Anal. Appl. 21, 2000).
+/// The truncated higher-order singular value decomposition: every factor from the whole tensor.
 ///
-/// `U_n` holds the leading left singular vectors of X_(n), for every mode of the *whole* tensor; the core is `X x_0 U_0^T x_1 U_1^T ..`.
-/// The mode-n singular values are comparable between modes, which ST-HOSVD's are not. Its error is at most the root of the sum of
-/// the squared tails, and so at most sqrt(N) times the best one.
+/// $$ G = X \times_0 U_0^T \times_1 U_1^T \cdots \times_{N-1} U_{N-1}^T, \qquad
+/// X \approx G \times_0 U_0 \times_1 U_1 \cdots \times_{N-1} U_{N-1}, $$
 ///
-/// Cost: sum_n I_n |X| flops and N passes over X: about N times [`StHosvd`](super::StHosvd), which is mostly no less exact.
+/// where $U_n$ holds the $J_n$ leading left singular vectors of the unfolding $X_{(n)}$.
+///
+/// ```text
+/// for n = 0 .. N-1:  U_n = the J_n leading left singular vectors of X_(n)
+/// G = X x_0 U_0^T x_1 U_1^T ..
+/// ```
+///
+/// The mode-n singular values $\sigma_i^{(n)}$ of X are comparable between modes, which those of ST-HOSVD's later modes
+/// are not. They bound the error, which is at most $\sqrt{N}$ times that of the best approximation with these ranks:
+///
+/// $$ \lVert X - \hat X \rVert^2 \le \sum_{n} \sum_{i \ge J_n} \big(\sigma_i^{(n)}\big)^2. $$
+///
+/// For a tolerance each mode's inner sum gets the N-th part of $\mathrm{tolerance}^2 \lVert X \rVert^2$, and the
+/// smallest rank that keeps within it is taken.
+///
+/// **Cost**: $\sum_n I_n |X|$ flops for Gram matrices (|X| counts entries), $9 I_n^3$ for the eigenvectors of each, N
+/// passes over X and one to project: about N times [`StHosvd`](super::StHosvd), which is mostly no less exact.
+/// **Memory**: X, an $I_n \times I_n$ Gram matrix in doubles, and the first projection. [`Method`] says how vectors are
+/// found, and what the SVD costs where it is needed.
+///
+/// **Reference**: De Lathauwer, De Moor, Vandewalle, *A multilinear singular value decomposition*, SIAM Journal on
+/// Matrix Analysis and Applications 21 (2000); Kolda and Bader, *Tensor decompositions and applications*, SIAM Review
+/// 51 (2009), section 4.2.
 ///
 /// ```
 /// use rand::SeedableRng;

@@ -2,8 +2,8 @@
 //!
 //! | format | what it says | solvers |
 //! |---|---|---|
-//! | [`Tucker`] | X = G x_0 A_0 x_1 A_1 ..: a core seen through one matrix per mode | [`Hosvd`], [`StHosvd`], [`Hooi`] |
-//! | [`Cp`] | X = sum_r w_r a_r o b_r o c_r ..: a sum of outer products | [`CpAls`] |
+//! | [`Tucker`] | $X = G \times_0 A_0 \times_1 A_1 \cdots$, a core seen through one matrix per mode | [`Hosvd`], [`StHosvd`], [`Hooi`] |
+//! | [`Cp`] | $X = \sum_r w_r \thinspace a_r \circ b_r \circ c_r \cdots$, a sum of outer products | [`CpAls`] |
 //!
 //! A solver is a builder: say what is wanted, then [`fit`](StHosvd::fit). The result is a [`Fit`]: the decomposition (to which it
 //! dereferences) with its true relative error, the error after every sweep, and why it stopped. `fit_with` takes a callback that
@@ -11,9 +11,9 @@
 //!
 //! # Which one
 //!
-//! - Compress a tensor to a known accuracy: [`StHosvd::tolerance`]. The error is guaranteed, one pass does it.
-//! - Compress to known ranks: [`StHosvd::ranks`]; [`Hooi::ranks`] to squeeze out the last per mille of error at ten times
-//!   the cost.
+//! - Compress a tensor to a known accuracy: [`StHosvd::tolerance`]. The error is guaranteed, and nothing is iterated.
+//! - Compress to known ranks: [`StHosvd::ranks`]; [`Hooi::ranks`] to squeeze out the last per mille of error at
+//!   several times the cost.
 //! - Compare singular values mode by mode, or want every factor from the whole tensor: [`Hosvd`].
 //! - Explain a tensor as a sum of parts that mean something (chemical components, topics, sources): [`CpAls`]. CP components are
 //!   unique under mild conditions; Tucker factors are only determined up to rotation.

@@ -15,23 +15,43 @@ use crate::{
 use ndarray::{Dimension, Ix2};
 use std::ops::ControlFlow;
 
-/// The sequentially truncated HOSVD (Vannieuwenhoven, Vandebril, Meerbergen, SIAM J. Sci. Comput. 34, 2012).
+/// The sequentially truncated HOSVD: Tucker to given ranks or to a guaranteed error, mostly in two passes over X.
 ///
-/// Mode after mode: find the leading left singular vectors U of the unfolding *of what is left*, keep `rank` of them, and go on
-/// with U^T applied. Each truncation makes all later ones cheaper:
+/// $$ X \approx G \times_0 U_0 \times_1 U_1 \cdots \times_{N-1} U_{N-1}, \qquad U_n^T U_n = I. $$
+///
+/// Mode after mode: find the leading left singular vectors of the unfolding *of what is left*, keep as many as wanted,
+/// and go on with what is left after projecting on them. Each truncation makes all later ones cheaper.
 ///
 /// ```text
 /// Y = X
 /// for n in order:  U_n = leading left singular vectors of Y_(n);  Y = Y x_n U_n^T
-/// core = Y
+/// for a tolerance: the same once more on the core Y, with what the tolerance still allows
+/// G = Y
 /// ```
 ///
-/// The squared errors of the steps add up exactly, so that a **tolerance is a guarantee**: `||X - X'|| <= tolerance ||X||`. What a mode
-/// does not use of its share the next one may; what is left at the end trims the core. The error is at most sqrt(N) times that of the best
-/// approximation with these ranks, mostly within a per mille of it; [`Hooi`](super::Hooi) improves on it.
+/// The squared errors of the steps add up exactly,
 ///
-/// Cost: I_0 |X| flops for the first mode, less for each later one; one pass over X for its Gram matrix and one for its
-/// projection. Memory: X and the first projection, `J/I` of it.
+/// $$ \lVert X - \hat X \rVert^2 = \sum_n \lVert Y_n - Y_n \times_n U_n U_n^T \rVert^2, $$
+///
+/// so that a **tolerance is a guarantee**: $\lVert X - \hat X \rVert \le \mathrm{tolerance} \thinspace \lVert X
+/// \rVert$. With k modes to go, a mode may lose the k-th part of what may still be lost; what it does not use the next
+/// ones may, and the rest trims the core. The error is checked at the end. Where rounding alone has broken the
+/// tolerance, everything is done again by SVD, and if that does not do either the result is an error, not a
+/// decomposition.
+///
+/// For given ranks the error is at most $\sqrt{N}$ times that of the best approximation with these ranks, mostly within
+/// a per mille of it; [`Hooi`](super::Hooi) improves on it.
+///
+/// **Order of modes.** For ranks, the order with the fewest flops, where it saves a fifth or more against 0, 1, ..; for
+/// a tolerance, small modes first. [`order`](StHosvd::order) sets it. The result depends on it a little.
+///
+/// **Cost**: a mode takes $(I_n + 2 J_n) |Y|$ flops for the Gram matrix and the projection (|Y| counts the entries of
+/// what is left) and $9 I_n^3$ for eigenvectors. X itself is read twice, for the first mode. **Memory**: X, the first
+/// projection, which is $J_n / I_n$ of it, and the second. [`Method`] says how vectors are found, and what the SVD
+/// costs where it is needed.
+///
+/// **Reference**: Vannieuwenhoven, Vandebril, Meerbergen, *A new truncation strategy for the higher-order singular
+/// value decomposition*, SIAM Journal on Scientific Computing 34 (2012).
 ///
 /// ```
 /// use rand::SeedableRng;

@@ -14,10 +14,12 @@ use std::fmt;
 /// Entries that a slab of a blockwise reconstruction holds.
 const SLAB: usize = 1 << 18;
 
-/// A tensor in Tucker form, X = G x_0 A_0 x_1 A_1 .. x_{N-1} A_{N-1}: core G `J_0 x J_1 x ..`, factors A_n `I_n x J_n`.
+/// A tensor in Tucker form: core G `J_0 x J_1 x ..`, factors A_n `I_n x J_n`.
 ///
-/// (Tucker, Psychometrika 31, 1966; Kolda and Bader 2009, section 4.) Holds prod J + sum I J numbers for prod I entries. The ranks
-/// J may be above the sizes I (adapters do that); the solvers give orthonormal factors.
+/// $$ X = G \times_0 A_0 \times_1 A_1 \cdots \times_{N-1} A_{N-1} $$
+///
+/// (Tucker, Psychometrika 31, 1966; Kolda and Bader 2009, section 4.) Holds prod J + sum I J numbers for prod I
+/// entries. The ranks J may be above the sizes I (adapters do that); the solvers give orthonormal factors.
 ///
 /// ```
 /// use tenfold::{Tensor, decomp::Tucker};

@@ -1,8 +1,8 @@
 //! `Tensor<T, D>`: a typed N-way array on a device.
 //!
-//! `T` is the element type ([`Element`]: `f32`, `f64`, `bf16`, `f16`, `u8`, `u32`, `i64`), `D` the order as ndarray writes it:
-//! [`Ix1`](ndarray::Ix1) to [`Ix6`](ndarray::Ix6), or [`IxDyn`] where the order is known only at run time. A tensor
-//! is a shape and strides over a shared block of memory:
+//! `T` is the element type ([`Element`]: `f32`, `f64`, `bf16`, `f16`, `u8`, `u32`, `i64`), `D` the order as ndarray
+//! writes it: [`Ix1`](type@::ndarray::Ix1) to [`Ix6`](type@::ndarray::Ix6), or [`IxDyn`](type@IxDyn) where the order is
+//! known only at run time. A tensor is a shape and strides over a shared block of memory:
 //!
 //! - [`Clone`] is O(1); a write to a shared block copies it first.
 //! - [`permute`](Tensor::permute), [`slice`](Tensor::slice), [`broadcast_to`](Tensor::broadcast_to) and, where the strides allow
