@@ -207,7 +207,7 @@
 //! | singular values of every unfolding of X itself | [`Hosvd`](decomp::Hosvd) | about N times ST-HOSVD |
 //! | components with a meaning | [`CpAls::rank`](decomp::CpAls::rank) | two passes over X a sweep |
 //!
-//! ST-HOSVD mostly comes within a per mille of the best error for its ranks, so start with it. CP finds a local minimum
+//! ST-HOSVD mostly comes within a percent of the best error for its ranks, so start with it. CP finds a local minimum
 //! that depends on where it starts: let it try [several starts](decomp::CpAls::starts), and look at the components as
 //! well as at the error. [`decomp`] says more, and each solver's page has its algorithm, its cost and its reference.
 //!

@@ -30,7 +30,8 @@
 //! # No unfolding is copied
 //!
 //! A row-major tensor is `[before, n, after]` around any mode, which is a batch of matrices. Mode products, Gram matrices and
-//! MTTKRP are strided-batched matrix products on it; [`unfold`](Tensor::unfold) itself is a view for mode 0 and a copy for the others.
+//! MTTKRP are strided-batched matrix products on it; [`unfold`](Tensor::unfold) itself is a view for the
+//! first and the last mode and a copy for those between.
 
 mod contract;
 mod factorize;

@@ -11,7 +11,7 @@ impl<T: Element, D: Dimension> Tensor<T, D> {
     /// The mode-n unfolding X_(n): `I_n x (product of the others)`, the mode-n fibres as columns, in row-major order of the
     /// other modes (see [the module](crate::algebra#the-order-of-an-unfolding)).
     ///
-    /// A view for mode 0 of a contiguous tensor, otherwise one copy.
+    /// A view for the first and the last mode of a contiguous tensor, otherwise one copy.
     ///
     /// ```
     /// use tenfold::Tensor;

@@ -51,8 +51,8 @@ pub enum HooiStart<T: Scalar> {
 /// G = X x_0 U_0^T x_1 U_1^T ..
 /// ```
 ///
-/// The error falls monotonically, to a point where no single factor can be improved; from the default start that is
-/// nearly always the best approximation, though nothing guarantees it. After a sweep it is $\sqrt{1 - \lVert G \rVert^2
+/// The error falls monotonically, to a point where no single factor can be improved; nothing guarantees
+/// that this is the best approximation of all. After a sweep it is $\sqrt{1 - \lVert G \rVert^2
 /// / \lVert X \rVert^2}$, and needs no pass over X. Two things make a sweep cheap:
 ///
 /// - *A dimension tree.* The modes are split in two halves; X is projected on all factors of one half once, and what is

@@ -12,8 +12,8 @@
 //! # Which one
 //!
 //! - Compress a tensor to a known accuracy: [`StHosvd::tolerance`]. The error is guaranteed, and nothing is iterated.
-//! - Compress to known ranks: [`StHosvd::ranks`]; [`Hooi::ranks`] to squeeze out the last per mille of error at
-//!   several times the cost.
+//! - Compress to known ranks: [`StHosvd::ranks`]; [`Hooi::ranks`] to squeeze out the last percent of error, or
+//!   less, at several times the cost.
 //! - Compare singular values mode by mode, or want every factor from the whole tensor: [`Hosvd`].
 //! - Explain a tensor as a sum of parts that mean something (chemical components, topics, sources): [`CpAls`]. CP components are
 //!   unique under mild conditions; Tucker factors are only determined up to rotation.

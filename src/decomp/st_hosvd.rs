@@ -40,7 +40,7 @@ use std::ops::ControlFlow;
 /// decomposition.
 ///
 /// For given ranks the error is at most $\sqrt{N}$ times that of the best approximation with these ranks, mostly within
-/// a per mille of it; [`Hooi`](super::Hooi) improves on it.
+/// a percent of it; [`Hooi`](super::Hooi) improves on it.
 ///
 /// **Order of modes.** For ranks, the order with the fewest flops, where it saves a fifth or more against 0, 1, ..; for
 /// a tolerance, small modes first. [`order`](StHosvd::order) sets it. The result depends on it a little.
