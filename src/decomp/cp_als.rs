@@ -50,7 +50,7 @@ pub enum CpStart<T: Scalar> {
 ///
 /// Each update is exact, so the error never rises. After a sweep it follows from $\lVert X - \hat X \rVert^2 = \lVert X
 /// \rVert^2 - 2 \langle X, \hat X \rangle + \lVert \hat X \rVert^2$, whose terms are by-products, without a pass over
-/// X.
+/// X; where components nearly cancel, so that this difference is noise, it is measured on the residual.
 ///
 /// - MTTKRP runs on a *dimension tree*: the modes are split in two halves, and X is contracted with each half once a
 ///   sweep, for tensors of any order.

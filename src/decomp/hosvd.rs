@@ -31,6 +31,8 @@ use std::ops::ControlFlow;
 /// For a tolerance each mode's inner sum gets the N-th part of $\mathrm{tolerance}^2 \lVert X \rVert^2$, and the
 /// smallest rank that keeps within it is taken.
 ///
+/// The error is checked at the end as ST-HOSVD's is: what misses the tolerance by rounding is done again by SVD.
+///
 /// **Cost**: $\sum_n I_n |X|$ flops for Gram matrices (|X| counts entries), $9 I_n^3$ for the eigenvectors of each, N
 /// passes over X and one to project: about N times [`StHosvd`](super::StHosvd), which is mostly no less exact.
 /// **Memory**: X, an $I_n \times I_n$ Gram matrix in doubles, and the first projection. [`Method`] says how vectors are
