@@ -10,6 +10,8 @@
 //!
 //! The transposed problem is `C^T = B^T A^T`, so either operand may be the thin one.
 #![allow(unsafe_code)]
+// Indices count rows and registers of tiles, which are arrays.
+#![allow(clippy::needless_range_loop)]
 
 use super::simd::{Vectors, prefetch};
 use crate::{device::gemm::Matrix, scalar::Scalar};
