@@ -28,7 +28,7 @@ const GROUP: usize = 12;
 const LANES: usize = 16;
 
 /// Bytes of the gathered chunk of one thread.
-const GATHERED: usize = 1 << 18;
+const GATHERED: usize = 1 << 19;
 
 /// Entries that are converted at a time.
 const BLOCK: usize = 512;
