@@ -1,6 +1,7 @@
 //! x
 #![deny(unsafe_code)]
 pub mod algebra;
+pub mod autodiff;
 pub mod decomp;
 pub mod device;
 mod error;

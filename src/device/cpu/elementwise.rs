@@ -268,3 +268,20 @@ fn zip<T: Scalar>(
         },
     );
 }
+
+/// `out[i] += x[i]` in row-major order of the layout.
+pub(crate) fn add_into<T: Scalar>(cpu: &Cpu, (x, layout): (&[T], &Layout), out: &mut [T]) {
+    let nest = loops([layout]);
+    let stride = nest[nest.len() - 1].strides[0];
+    drive(
+        cpu,
+        &nest,
+        [layout.offset()],
+        out,
+        #[inline(always)]
+        |[at], run| match stride {
+            1 => run.iter_mut().zip(&x[at..]).for_each(|(y, &x)| *y += x),
+            _ => run.iter_mut().enumerate().for_each(|(i, y)| *y += x[at.wrapping_add_signed(i as isize * stride)]),
+        },
+    );
+}
