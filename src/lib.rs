@@ -9,5 +9,5 @@ mod scalar;
 pub mod tensor;
 pub use device::Device;
 pub use error::{Error, ErrorKind, Result};
-pub use scalar::{DType, Element, Scalar};
+pub use scalar::{DType, Element, Index, Scalar};
 pub use tensor::{Tensor, TensorFile};

@@ -37,6 +37,9 @@
 mod backward;
 mod check;
 mod checkpoint;
+pub mod ops;
+#[cfg(test)]
+pub(crate) mod testing;
 mod var;
 
 pub use backward::{Flow, Gradients};

@@ -32,7 +32,7 @@ impl<T: Element, D: Dimension> Tensor<T, D> {
 }
 
 impl<T: Scalar, D: Dimension> Tensor<T, D> {
-    fn binary(&self, operation: &'static str, f: Binary, other: &Self) -> Result<Self> {
+    pub(crate) fn binary(&self, operation: &'static str, f: Binary, other: &Self) -> Result<Self> {
         self.device().check_same(other.device(), operation)?;
         let Some((a, b)) = broadcast_pair(self, other) else {
             let message = format!(

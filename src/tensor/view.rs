@@ -2,7 +2,12 @@
 
 use super::{Tensor, checked_shape};
 use crate::{
-    device::{elementwise, layout::Layout, storage::Storage},
+    device::{
+        elementwise,
+        layout::{Layout, checked_len},
+        place::{self, Stride},
+        storage::Storage,
+    },
     error::{Error, Result},
     scalar::Element,
 };
@@ -196,25 +201,41 @@ impl<T: Element, D: Dimension> Tensor<T, D> {
             }
             shape[mode] += part.shape()[mode];
         }
-        let before: usize = shape[..mode].iter().product();
-        let after: usize = shape[mode + 1..].iter().product();
-        let row = shape[mode] * after;
-        let mut data = vec![T::default(); before * row];
-        let mut done = 0;
-        for part in parts {
-            let part = part.to_host()?.to_contiguous()?;
-            let width = part.shape()[mode] * after;
-            if let Some(slice) = part.as_slice()
-                && width > 0
-            {
-                for (to, from) in data.chunks_exact_mut(row).zip(slice.chunks_exact(width)) {
-                    to[done..done + width].copy_from_slice(from);
+        let widths: Vec<usize> = parts.iter().map(|part| part.shape()[mode..].iter().product()).collect();
+        let packed: Vec<Self> = parts.iter().map(|part| part.to_contiguous()).collect::<Result<_>>()?;
+        let blocks: Vec<(&Storage<T>, usize, usize)> =
+            packed.iter().zip(widths).map(|(part, width)| (&part.storage, part.layout.offset(), width)).collect();
+        let len = checked_len("concat", &shape)?;
+        Ok(Self::row_major(place::join(first.device(), &blocks, len)?, &shape))
+    }
+
+    /// A tensor of `shape`, of zeros but for this one's entries: entry `i` of mode m goes to `first + i step` of `at[m]`.
+    ///
+    /// There is one `at` for each mode, and the places lie within `shape`.
+    pub(crate) fn placed(&self, shape: &[usize], at: &[Stride]) -> Result<Self> {
+        let len = checked_len("pad", shape)?;
+        let packed = self.to_contiguous()?;
+        let block = place::place(&packed.storage, packed.layout.offset(), self.shape(), shape, at, len)?;
+        Ok(Self::row_major(block, shape))
+    }
+
+    /// The entry at `[i, j, ..]` of a slice lies at `first + i step` of each mode: these places, and the shape of the slice with
+    /// the modes that were indexed away still there, of size 1. None for the modes that it puts in.
+    pub(crate) fn places(&self, parts: &[SliceInfoElem]) -> (Vec<Stride>, Vec<usize>) {
+        let old = parts.iter().filter(|p| !matches!(p, SliceInfoElem::NewAxis));
+        let from_end = |i: isize, n: usize| if i < 0 { i + n as isize } else { i };
+        old.zip(self.shape())
+            .map(|(p, &n)| match *p {
+                SliceInfoElem::Slice { start, end, step } => {
+                    let first = from_end(start, n);
+                    let last = end.map_or(n as isize, |end| from_end(end, n)).max(first);
+                    let count = ((last - first) as usize).div_ceil(step.unsigned_abs().max(1));
+                    (Stride { first: if step < 0 { last - 1 } else { first }, step }, count)
                 }
-            }
-            done += width;
-        }
-        let cpu = if first.device().is_cpu() { first.device().clone() } else { crate::Device::cpu() };
-        Self::row_major(Storage::from_vec(cpu, data), &shape).to_device(first.device())
+                SliceInfoElem::Index(i) => (Stride { first: from_end(i, n), step: 1 }, 1),
+                SliceInfoElem::NewAxis => (Stride { first: 0, step: 1 }, 1),
+            })
+            .unzip()
     }
 }
 

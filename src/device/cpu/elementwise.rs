@@ -230,6 +230,17 @@ pub(crate) fn binary<T: Scalar>(cpu: &Cpu, f: Binary, a: (&[T], &Layout), b: (&[
         Binary::Mul => zip(cpu, a, b, out, |x, y| x * y),
         Binary::Div => zip(cpu, a, b, out, |x, y| x / y),
         Binary::Max => zip(cpu, a, b, out, |x, y| if x.is_nan() || x > y { x } else { y }),
+        Binary::Twice => zip(cpu, a, b, out, |x, y| (x + x) * y),
+        Binary::Half => zip(cpu, a, b, out, |x, y| x / (y + y)),
+        Binary::Signed => zip(cpu, a, b, out, |x, y| {
+            if y > T::zero() {
+                x
+            } else if y < T::zero() {
+                -x
+            } else {
+                T::zero()
+            }
+        }),
     }
 }
 

@@ -6,9 +6,11 @@
 
 pub(crate) mod columns;
 pub(crate) mod elementwise;
+pub(crate) mod gather;
 pub(crate) mod gemm;
 pub(crate) mod gram;
 pub(crate) mod linalg;
+pub(crate) mod place;
 pub(crate) mod pool;
 pub(crate) mod reduce;
 pub(crate) mod simd;
