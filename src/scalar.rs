@@ -99,7 +99,10 @@ pub(crate) mod sealed {
     }
 
     /// Scalars are what the host's factorisations are generic over.
-    pub trait HostLinalg: faer::traits::RealField + crate::device::cpu::simd::Vectors {}
+    pub trait HostLinalg:
+        faer::traits::RealField + crate::device::cpu::math::Elementary + crate::device::cpu::simd::Vectors
+    {
+    }
 }
 
 macro_rules! element {

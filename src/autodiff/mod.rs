@@ -45,4 +45,5 @@ mod var;
 pub use backward::{Flow, Gradients};
 pub use check::check_gradients;
 pub use checkpoint::checkpoint;
+pub use ops::cross_entropy::CrossEntropy;
 pub use var::{Var, without_gradients};

@@ -3,10 +3,23 @@
 //! Sums are taken in the order of the picks, each by one thread: the result does not depend on the number of threads.
 
 use super::{Device, Kind, cpu, storage::Storage};
+use crate::device::layout::Layout;
 use crate::{
     error::Result,
     scalar::{Index, Scalar},
 };
+
+/// The row-major position of the first index that is not below `limit` or that is negative.
+pub(crate) fn first_outside<I: Index>(ids: &Storage<I>, layout: &Layout, limit: usize) -> Result<Option<usize>> {
+    match &ids.device().0 {
+        Kind::Cpu(cpu) => {
+            let outside = |id: I| id.to_usize().is_none_or(|id| id >= limit);
+            Ok(cpu::reduce::first(cpu, ids.host("gather")?, layout, outside))
+        }
+        #[cfg(feature = "cuda")]
+        Kind::Cuda(_) => Err(super::cpu_only("gather")),
+    }
+}
 
 /// A tensor around one mode: `[before, n, after]`.
 #[derive(Debug, Clone, Copy)]

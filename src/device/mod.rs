@@ -12,6 +12,7 @@
 //! | `elementwise.rs` | one or two operands, broadcast, entry by entry; copies and casts | `cpu/elementwise.rs` | `cuda/elementwise.rs` |
 //! | `reduce.rs` | sums, norms, inner products, the first entry that is not finite | `cpu/reduce.rs` | `cuda/reduce.rs` |
 //! | `columns.rs` | contraction of one mode column by column, MTTKRP's second half | `cpu/columns.rs` | `cuda/columns.rs` |
+//! | `losses.rs` | cross-entropy of rows, binary cross-entropy, with their gradients | `cpu/losses.rs` | not yet |
 //! | `place.rs` | a block put into a larger one; several joined | `cpu/place.rs` | through the host |
 //! | `linalg.rs` | eigenvalues, SVD, QR, Cholesky of a matrix | `cpu/linalg.rs` | `cuda/linalg.rs` |
 //!
@@ -27,6 +28,7 @@ pub(crate) mod gemm;
 pub(crate) mod gram;
 pub(crate) mod layout;
 pub(crate) mod linalg;
+pub(crate) mod losses;
 pub(crate) mod place;
 pub(crate) mod reduce;
 pub(crate) mod storage;

@@ -187,7 +187,7 @@ mod tests {
                     }
                 }
                 if few {
-                    check_gradients(&[x.clone()], 1e-6, |v| v[0].sum()?.square()).unwrap();
+                    check_gradients(std::slice::from_ref(&x), 1e-6, |v| v[0].sum()?.square()).unwrap();
                     check_gradients(&[x], 1e-6, |v| v[0].square()?.mean()).unwrap();
                 }
             }
@@ -201,7 +201,7 @@ mod tests {
             for x in [x.clone(), reversed(&x)] {
                 for mode in 0..shape.len() {
                     for keep in [false, true] {
-                        check_gradients(&[x.clone()], 1e-6, |v| Ok(v[0].max_mode(mode, keep)?.0)).unwrap();
+                        check_gradients(std::slice::from_ref(&x), 1e-6, |v| Ok(v[0].max_mode(mode, keep)?.0)).unwrap();
                     }
                     let (y, at) = Var::constant(x.clone()).max_mode(mode, true).unwrap();
                     for i in 0..y.len() {

@@ -11,6 +11,8 @@ fn at<I: Index>(index: I) -> usize {
 }
 
 pub(crate) fn take_rows<T: Scalar, I: Index>(cpu: &Cpu, table: &[T], width: usize, ids: &[I], out: &mut [T]) {
+    // Less than this is copied before a second thread is awake.
+    let cpu = if out.len() < 1 << 20 { &Cpu::with_threads(1) } else { cpu };
     rows(cpu, out, width.max(1), |range, out| {
         for (&id, out) in ids[range].iter().zip(out.chunks_exact_mut(width)) {
             out.copy_from_slice(&table[at(id) * width..][..width]);

@@ -48,7 +48,7 @@ pub(crate) fn place<T: Element>(
             let from = index.iter().enumerate().try_fold(0, |from, (m, &i)| {
                 let moved = i as isize - at[m].first;
                 let (i, off) = (moved.div_euclid(at[m].step), moved.rem_euclid(at[m].step));
-                (off == 0 && (0..small[m] as isize).contains(&i)).then_some(from * small[m] + i as usize)
+                (off == 0 && (0..small[m] as isize).contains(&i)).then(|| from * small[m] + i as usize)
             });
             match from {
                 Some(from) => {
