@@ -38,6 +38,52 @@ def matmul():
     return (lambda: a @ b), [a, b]
 
 
+@case("linear-512x768-3072")
+def linear():
+    x = torch.randn(512, 768, requires_grad=True)
+    w = torch.randn(3072, 768, requires_grad=True)
+    b = torch.randn(3072, requires_grad=True)
+    return (lambda: F.linear(x, w, b)), [x, w, b]
+
+
+@case("embedding-512-30522x768")
+def embedding():
+    table = torch.randn(30522, 768, requires_grad=True)
+    ids = torch.arange(512) * 7919 % 30522
+    return (lambda: F.embedding(ids, table)), [table]
+
+
+@case("cross-entropy-512x1000")
+def cross_entropy():
+    z = torch.randn(512, 1000, requires_grad=True)
+    labels = torch.arange(512) * 7919 % 1000
+    return (lambda: F.cross_entropy(z, labels)), [z]
+
+
+@case("cross-entropy-64x30522")
+def cross_entropy_wide():
+    z = torch.randn(64, 30522, requires_grad=True)
+    labels = torch.arange(64) * 7919 % 30522
+    return (lambda: F.cross_entropy(z, labels)), [z]
+
+
+@case("tucker-768x768x3x3")
+def tucker():
+    shapes = [(40, 40, 3, 3), (768, 40), (768, 40), (3, 3), (3, 3)]
+    leaves = [torch.randn(shape, requires_grad=True) for shape in shapes]
+    core, a, b, c, d = leaves
+    # One call, as adapters written in PyTorch make it.
+    return (lambda: torch.einsum("abcd,kc,ld,ia,jb->ijkl", core, c, d, a, b)), leaves
+
+
+@case("bias-mul-4096x768")
+def broadcast():
+    x = torch.randn(4096, 768, requires_grad=True)
+    w = torch.randn(768, requires_grad=True)
+    b = torch.randn(768, requires_grad=True)
+    return (lambda: x * w + b), [x, w, b]
+
+
 def median_ms(run, reps):
     run()
     run()
