@@ -44,7 +44,7 @@
 //! they are done one after another in the order that costs least (modes that shrink most first, modes that grow most last), giving
 //! intermediate tensors $G = X_0, X_1, \ldots, X_N = X$. With $n_k$ for the mode of the $k$-th step, going back from $k = N$ to 1:
 //!
-//! $$dA_{n_k} = (dX_k)_{(n_k)}\, (X_{k-1})_{(n_k)}^T, \qquad dX_{k-1} = dX_k \times_{n_k} A_{n_k}^T,$$
+//! $$dA_{n_k} = (dX_k)\_{(n_k)}\, (X_{k-1})\_{(n_k)}^T, \qquad dX_{k-1} = dX_k \times_{n_k} A_{n_k}^T,$$
 //!
 //! and $dX_0 = dG$. Each step meets tensors half expanded, as on the way forward: all gradients together cost twice the forward pass, and what is
 //! saved are the intermediate tensors, each smaller than $X$ where ranks are below sizes.
