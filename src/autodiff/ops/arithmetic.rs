@@ -1,16 +1,16 @@
 //! Entry by entry: sums, products, quotients with broadcasting; square, root, absolute value.
 //!
-//! For $y = f(a, b)$, entry by entry, $da = \frac{\partial f}{\partial a}\, dy$ and the same for $b$:
+//! For $y = f(a, b)$, entry by entry, $da = \frac{\partial f}{\partial a}\\, dy$ and the same for $b$:
 //!
 //! | $y$ | $da$ | $db$ |
 //! |---|---|---|
 //! | $a + b$ | $dy$ | $dy$ |
 //! | $a - b$ | $dy$ | $-dy$ |
-//! | $a b$ | $b\, dy$ | $a\, dy$ |
-//! | $a / b$ | $dy / b$ | $-y\, dy / b$ |
-//! | $a^2$ | $2 a\, dy$ | |
+//! | $a b$ | $b\\, dy$ | $a\\, dy$ |
+//! | $a / b$ | $dy / b$ | $-y\\, dy / b$ |
+//! | $a^2$ | $2 a\\, dy$ | |
 //! | $\sqrt a$ | $dy / (2 y)$ | |
-//! | $\lvert a \rvert$ | $\mathrm{sign}(a)\, dy$ | |
+//! | $\lvert a \rvert$ | $\mathrm{sign}(a)\\, dy$ | |
 //!
 //! A mode of size 1 is repeated to the size it has in the other operand, and shapes of different orders are aligned at the last
 //! mode (NumPy's rule). An entry that was used several times gets the sum of the gradients of its uses: back over a

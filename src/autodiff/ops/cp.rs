@@ -1,12 +1,12 @@
 //! The CP format: a weighted sum of outer products, and its gradient, the MTTKRP.
 //!
-//! $$X_{i j \ldots} = \sum_r w_r\, (A_0)\_{i r} (A_1)\_{j r} \cdots, \qquad
-//! X_{(n)} = A_n\, \mathrm{diag}(w)\, \bar A_n^T,$$
+//! $$X_{i j \ldots} = \sum_r w_r\\, (A_0)\_{i r} (A_1)\_{j r} \cdots, \qquad
+//! X_{(n)} = A_n\\, \mathrm{diag}(w)\\, \bar A_n^T,$$
 //!
-//! where $\bar A_n$ is the Khatri-Rao product of all factors but the $n$-th. $X_{(n)}$ is linear in $A_n$, so with $M_n = dX_{(n)}\, \bar A_n$, the
+//! where $\bar A_n$ is the Khatri-Rao product of all factors but the $n$-th. $X_{(n)}$ is linear in $A_n$, so with $M_n = dX_{(n)}\\, \bar A_n$, the
 //! *matricized tensor times Khatri-Rao product* of the gradient,
 //!
-//! $$dA_n = M_n\, \mathrm{diag}(w), \qquad dw_r = \sum_i (A_n)\_{i r} (M_n)\_{i r} \quad\text{for any one } n.$$
+//! $$dA_n = M_n\\, \mathrm{diag}(w), \qquad dw_r = \sum_i (A_n)\_{i r} (M_n)\_{i r} \quad\text{for any one } n.$$
 //!
 //! (For the weights: $dw_r = \sum dX_{i j \ldots} (A_0)\_{i r} (A_1)\_{j r} \cdots$, and $M_n$ has done all sums but that over mode $n$.)
 //! All $M_n$ together cost two passes over $dX$ ([`mttkrp_all`](crate::Tensor::mttkrp_all), a dimension tree), which is what one sweep of the CP

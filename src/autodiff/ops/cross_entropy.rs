@@ -1,8 +1,8 @@
 //! The cross-entropy of logits with class labels.
 //!
-//! For logits $z$ of one row, its label $y$ and smoothing $\epsilon$ over $C$ classes, with the target $q = (1 - \epsilon)\, e_y + \epsilon / C$,
+//! For logits $z$ of one row, its label $y$ and smoothing $\epsilon$ over $C$ classes, with the target $q = (1 - \epsilon)\\, e_y + \epsilon / C$,
 //!
-//! $$\ell = -\sum_c q_c \log p_c = \log \sum_c e^{z_c} - (1 - \epsilon)\, z_y - \frac{\epsilon}{C} \sum_c z_c,
+//! $$\ell = -\sum_c q_c \log p_c = \log \sum_c e^{z_c} - (1 - \epsilon)\\, z_y - \frac{\epsilon}{C} \sum_c z_c,
 //! \qquad p = \mathrm{softmax}(z),$$
 //!
 //! and the loss is the mean over the rows that count. Its gradient is $(p - q)$ over their number. The largest logit is taken off first, so

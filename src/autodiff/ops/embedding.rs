@@ -3,7 +3,7 @@
 //! $Y_{i} = E_{n_i}$ for a table $E$ of `rows x width` and numbers $n$ of any shape. Back, each row of the table gets the sum of what arrived
 //! at the places that it was taken to:
 //!
-//! $$dE_r = \sum_{i :\, n_i = r} dY_i.$$
+//! $$dE_r = \sum_{i :\\, n_i = r} dY_i.$$
 //!
 //! The numbers are sorted (a counting sort), then every row of $dE$ is written once, by one thread, its terms added up in the order of
 //! the places: the gradient is the same bit for bit whatever the number of threads, and rows that nobody took cost only their zeros.

@@ -1,9 +1,9 @@
 //! Entries picked along a mode, each place with its own index.
 //!
-//! $Y_{b j a} = X_{b\, n_{b j a}\, a}$ around the mode, for indices $n$ of the shape of $Y$. Back, every entry gets the sum of what arrived
+//! $Y_{b j a} = X_{b\\, n_{b j a}\\, a}$ around the mode, for indices $n$ of the shape of $Y$. Back, every entry gets the sum of what arrived
 //! at the places it was taken to:
 //!
-//! $$dX_{b i a} = \sum_{j :\, n_{b j a} = i} dY_{b j a},$$
+//! $$dX_{b i a} = \sum_{j :\\, n_{b j a} = i} dY_{b j a},$$
 //!
 //! added up in the order of $j$ by one thread for each $b$: the same bit for bit whatever the number of threads.
 

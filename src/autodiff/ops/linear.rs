@@ -2,7 +2,7 @@
 //!
 //! $X$ has rows of length `in` along any leading modes, $W$ is `[out, in]` as PyTorch stores it, $b$ is `[out]`. Back:
 //!
-//! $$dW = dY^T X, \qquad dX = dY\, W, \qquad db_j = \sum_i dY_{ij}.$$
+//! $$dW = dY^T X, \qquad dX = dY\\, W, \qquad db_j = \sum_i dY_{ij}.$$
 //!
 //! Three matrix products of 2 rows in out flops in all, of which only those that are wanted are computed: a frozen $W$ costs no $dW$.
 //! The bias is written into $Y$ first and the product added to it, which saves a pass over $Y$.

@@ -2,14 +2,14 @@
 //!
 //! Over $n$ entries,
 //!
-//! $$L = \frac1n \sum_i (x_i - t_i)^2, \qquad dx_i = \frac2n (x_i - t_i)\, dL, \qquad dt = -dx,$$
+//! $$L = \frac1n \sum_i (x_i - t_i)^2, \qquad dx_i = \frac2n (x_i - t_i)\\, dL, \qquad dt = -dx,$$
 //!
 //! and for logits $x$ and targets $t$ between 0 and 1, with $p = 1 / (1 + e^{-x})$,
 //!
 //! $$L = -\frac1n \sum_i \left( t_i \log p_i + (1 - t_i) \log (1 - p_i) \right)
 //! = \frac1n \sum_i \left( \max(x_i, 0) - x_i t_i + \log (1 + e^{-\lvert x_i \rvert}) \right),$$
 //!
-//! whose last form overflows nowhere; $dx_i = (p_i - t_i)\, dL / n$ and $dt_i = -x_i\, dL / n$.
+//! whose last form overflows nowhere; $dx_i = (p_i - t_i)\\, dL / n$ and $dt_i = -x_i\\, dL / n$.
 
 use super::super::Var;
 use crate::{

@@ -2,7 +2,7 @@
 //!
 //! $C = A B$ for $A$ of shape `[.., m, k]` and $B$ of shape `[.., k, n]`; the leading modes broadcast. Back:
 //!
-//! $$dA = dC\, B^T, \qquad dB = A^T dC,$$
+//! $$dA = dC\\, B^T, \qquad dB = A^T dC,$$
 //!
 //! each summed over the leading modes in which that operand was repeated. All three are one strided-batched product: transposes
 //! are strides, modes that only rows or columns run through become part of these, and a sum over repeated modes becomes part of the inner

@@ -4,11 +4,11 @@
 //!
 //! The mode product $Y = X \times_n M$ multiplies every mode-$n$ fibre of $X$, of length $I$, by the matrix $M$ of shape $J \times I$:
 //!
-//! $$Y_{a j b} = \sum_i M_{j i}\, X_{a i b},$$
+//! $$Y_{a j b} = \sum_i M_{j i}\\, X_{a i b},$$
 //!
 //! where $a$ stands for all indices before mode $n$ and $b$ for all after it. In unfoldings it is a matrix product,
 //!
-//! $$Y_{(n)} = M\, X_{(n)}.$$
+//! $$Y_{(n)} = M\\, X_{(n)}.$$
 //!
 //! # Its gradient
 //!
@@ -16,12 +16,12 @@
 //! By the chain rule each entry of $X$ collects from all entries of $Y$ that it had a part in. $X_{a i b}$ is in $Y_{a j b}$ for every $j$,
 //! with the factor $M_{j i}$:
 //!
-//! $$dX_{a i b} = \sum_j M_{j i}\, dY_{a j b}, \qquad\text{that is}\qquad dX = dY \times_n M^T.$$
+//! $$dX_{a i b} = \sum_j M_{j i}\\, dY_{a j b}, \qquad\text{that is}\qquad dX = dY \times_n M^T.$$
 //!
 //! So the way back through a mode product is a mode product with the transposed matrix. An entry $M_{j i}$ is in $Y_{a j b}$ for all $a$ and $b$,
 //! with the factor $X_{a i b}$:
 //!
-//! $$dM_{j i} = \sum_{a, b} dY_{a j b}\, X_{a i b}, \qquad\text{that is}\qquad dM = dY_{(n)}\, X_{(n)}^T:$$
+//! $$dM_{j i} = \sum_{a, b} dY_{a j b}\\, X_{a i b}, \qquad\text{that is}\qquad dM = dY_{(n)}\\, X_{(n)}^T:$$
 //!
 //! a contraction of two tensors over all modes but $n$. Both are strided-batched matrix products over the tensors as they lie; no
 //! unfolding is formed. Each costs $2 J \lvert X \rvert$ flops, as the forward pass does.
@@ -34,9 +34,9 @@
 //!
 //! In unfoldings that is, with the Kronecker product of all factors but the $n$-th,
 //!
-//! $$X_{(n)} = A_n\, G_{(n)} \left( A_0 \otimes \cdots \otimes A_{n-1} \otimes A_{n+1} \otimes \cdots \otimes A_{N-1} \right)^T,$$
+//! $$X_{(n)} = A_n\\, G_{(n)} \left( A_0 \otimes \cdots \otimes A_{n-1} \otimes A_{n+1} \otimes \cdots \otimes A_{N-1} \right)^T,$$
 //!
-//! so by the two rules above, with $\bar A$ for that product, $dA_n = dX_{(n)}\, \bar A\, G_{(n)}^T$ and
+//! so by the two rules above, with $\bar A$ for that product, $dA_n = dX_{(n)}\\, \bar A\\, G_{(n)}^T$ and
 //!
 //! $$dG = dX \times_0 A_0^T \times_1 A_1^T \cdots \times_{N-1} A_{N-1}^T.$$
 //!
@@ -44,7 +44,7 @@
 //! they are done one after another in the order that costs least (modes that shrink most first, modes that grow most last), giving
 //! intermediate tensors $G = X_0, X_1, \ldots, X_N = X$. With $n_k$ for the mode of the $k$-th step, going back from $k = N$ to 1:
 //!
-//! $$dA_{n_k} = (dX_k)\_{(n_k)}\, (X_{k-1})\_{(n_k)}^T, \qquad dX_{k-1} = dX_k \times_{n_k} A_{n_k}^T,$$
+//! $$dA_{n_k} = (dX_k)\_{(n_k)}\\, (X_{k-1})\_{(n_k)}^T, \qquad dX_{k-1} = dX_k \times_{n_k} A_{n_k}^T,$$
 //!
 //! and $dX_0 = dG$. Each step meets tensors half expanded, as on the way forward: all gradients together cost twice the forward pass, and what is
 //! saved are the intermediate tensors, each smaller than $X$ where ranks are below sizes.
