@@ -318,6 +318,7 @@
 )]
 
 pub mod algebra;
+pub mod autodiff;
 pub mod decomp;
 pub mod device;
 mod error;
@@ -327,7 +328,7 @@ mod scalar;
 pub mod tensor;
 pub use device::Device;
 pub use error::{Error, ErrorKind, Result};
-pub use scalar::{DType, Element, Scalar};
+pub use scalar::{DType, Element, Index, Scalar};
 pub use tensor::{Tensor, TensorFile};
 
 /// The README's example runs as a test.

@@ -68,6 +68,12 @@ pub trait Element:
     const DTYPE: DType;
 }
 
+/// A whole number that picks an entry: `u32` or `i64`.
+pub trait Index: Element {}
+
+impl Index for u32 {}
+impl Index for i64 {}
+
 /// A real number that the algebra computes with: `f32` or `f64`.
 ///
 /// The elementary functions come from [`num_traits::Float`]. Sealed, like [`Element`].
@@ -93,7 +99,10 @@ pub(crate) mod sealed {
     }
 
     /// Scalars are what the host's factorisations are generic over.
-    pub trait HostLinalg: faer::traits::RealField + crate::device::cpu::simd::Vectors {}
+    pub trait HostLinalg:
+        faer::traits::RealField + crate::device::cpu::math::Elementary + crate::device::cpu::simd::Vectors
+    {
+    }
 }
 
 macro_rules! element {

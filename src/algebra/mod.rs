@@ -44,6 +44,7 @@ pub use contract::{contract, inner, outer};
 pub(crate) use factorize::gram;
 pub use factorize::{Qr, Svd};
 pub use mode_product::MultiMode;
+pub(crate) use mode_product::by_cost;
 pub(crate) use mttkrp::{Half as MttkrpHalf, check_factors};
 pub use products::{hadamard, khatri_rao, kronecker};
 

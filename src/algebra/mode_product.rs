@@ -95,20 +95,9 @@ impl<T: Scalar, D: Dimension> Tensor<T, D> {
     /// # Errors
     /// As [`mode_product`](Tensor::mode_product).
     pub fn mode_products(&self, products: &[(usize, &Tensor<T, Ix2>)]) -> Result<Self> {
-        let mut order: Vec<&(usize, &Tensor<T, Ix2>)> = products.iter().collect();
-        let repeated = products.iter().enumerate().any(|(i, p)| products[..i].iter().any(|q| q.0 == p.0));
-        if !repeated {
-            // Swapping two neighbours (I1 -> J1, I2 -> J2) changes the flops in the ratio of (1/I - 1/J): sort by it.
-            let key = |m: &Tensor<T, Ix2>| 1.0 / m.shape()[1].max(1) as f64 - 1.0 / m.shape()[0].max(1) as f64;
-            // Of equals, first the mode with the longest runs of memory around it: mode 0, then the others from the last on.
-            let place = |mode: usize| if mode == 0 { usize::MAX } else { mode };
-            order.sort_by(|a, b| key(a.1).total_cmp(&key(b.1)).then(place(b.0).cmp(&place(a.0))));
-        }
-        let mut result = self.clone();
-        for (mode, matrix) in order {
-            result = result.mode_product(*mode, matrix)?;
-        }
-        Ok(result)
+        let sizes: Vec<(usize, [usize; 2])> =
+            products.iter().map(|&(mode, m)| (mode, [m.shape()[0], m.shape()[1]])).collect();
+        by_cost(&sizes).into_iter().try_fold(self.clone(), |x, i| x.mode_product(products[i].0, products[i].1))
     }
 
     /// X x_0 M_0 x_1 M_1 .. with one matrix for each mode, with a mode left out or all matrices transposed.
@@ -135,6 +124,20 @@ impl<T: Scalar, D: Dimension> Tensor<T, D> {
             views.iter().enumerate().filter(|&(mode, _)| Some(mode) != how.skip).collect();
         self.mode_products(&products)
     }
+}
+
+/// The order in which several mode products (the mode and the size of its matrix, `J x I`) cost least.
+pub(crate) fn by_cost(products: &[(usize, [usize; 2])]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..products.len()).collect();
+    let repeated = products.iter().enumerate().any(|(i, p)| products[..i].iter().any(|q| q.0 == p.0));
+    if !repeated {
+        // Swapping two neighbours (I1 -> J1, I2 -> J2) changes the flops in the ratio of (1/I - 1/J): sort by it.
+        let key = |i: usize| 1.0 / products[i].1[1].max(1) as f64 - 1.0 / products[i].1[0].max(1) as f64;
+        // Of equals, first the mode with the longest runs of memory around it: mode 0, then the others from the last on.
+        let place = |i: usize| if products[i].0 == 0 { usize::MAX } else { products[i].0 };
+        order.sort_by(|&a, &b| key(a).total_cmp(&key(b)).then(place(b).cmp(&place(a))));
+    }
+    order
 }
 
 /// An error unless there is one factor for each mode.

@@ -19,6 +19,12 @@ pub(crate) enum Binary {
     Div,
     /// `max(a, b)`; a NaN on either side is the result.
     Max,
+    /// `2 a b`: the gradient of a square.
+    Twice,
+    /// `a / (2 b)`: the gradient of a square root.
+    Half,
+    /// `a` with the sign of `b`, 0 where `b` is 0: the gradient of an absolute value.
+    Signed,
 }
 
 /// An operation on one entry.

@@ -7,10 +7,13 @@
 //! | file | what it does | CPU | CUDA |
 //! |---|---|---|---|
 //! | `gemm.rs` | strided-batched matrix products | `cpu/gemm.rs` | `cuda/gemm.rs` |
+//! | `gather.rs` | entries picked by index, and added up where they came from | `cpu/gather.rs` | not yet |
 //! | `gram.rs` | Y Y^T of an unfolding, without forming it | `cpu/gram.rs` | `cuda/gram.rs` |
 //! | `elementwise.rs` | one or two operands, broadcast, entry by entry; copies and casts | `cpu/elementwise.rs` | `cuda/elementwise.rs` |
 //! | `reduce.rs` | sums, norms, inner products, the first entry that is not finite | `cpu/reduce.rs` | `cuda/reduce.rs` |
 //! | `columns.rs` | contraction of one mode column by column, MTTKRP's second half | `cpu/columns.rs` | `cuda/columns.rs` |
+//! | `losses.rs` | cross-entropy of rows, binary cross-entropy, with their gradients | `cpu/losses.rs` | not yet |
+//! | `place.rs` | a block put into a larger one; several joined | `cpu/place.rs` | through the host |
 //! | `linalg.rs` | eigenvalues, SVD, QR, Cholesky of a matrix | `cpu/linalg.rs` | `cuda/linalg.rs` |
 //!
 //! `layout.rs` says where the entries of a tensor lie in its block, `storage.rs` holds the block.
@@ -20,10 +23,13 @@ pub(crate) mod cpu;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
 pub(crate) mod elementwise;
+pub(crate) mod gather;
 pub(crate) mod gemm;
 pub(crate) mod gram;
 pub(crate) mod layout;
 pub(crate) mod linalg;
+pub(crate) mod losses;
+pub(crate) mod place;
 pub(crate) mod reduce;
 pub(crate) mod storage;
 
@@ -131,6 +137,13 @@ impl Device {
             format!("one operand is on {self}, the other on {other}; move one of them with to_device"),
         ))
     }
+}
+
+/// The error of an operation that has no CUDA kernel yet.
+#[cfg(feature = "cuda")]
+#[allow(dead_code)] // Until the first such operation.
+pub(crate) fn cpu_only(operation: &'static str) -> Error {
+    Error::new(ErrorKind::Unsupported, operation, "not on CUDA yet; move the tensors to the cpu with to_device")
 }
 
 impl Default for Device {

@@ -65,3 +65,27 @@ pub(crate) fn sum_modes<T: Scalar>(
     }
     Ok(out)
 }
+
+/// [`sum_modes`] of the entrywise product of two operands, without forming it; the layouts have one shape.
+pub(crate) fn dot_modes<T: Scalar>(
+    (x, x_at): (&Storage<T>, &Layout),
+    (y, y_at): (&Storage<T>, &Layout),
+    kept: &[bool],
+) -> Result<Storage<T>> {
+    let device = x.device();
+    match &device.0 {
+        Kind::Cpu(cpu) => {
+            let axes = |keep: bool| (0..x_at.order()).filter(move |&m| kept[m] == keep);
+            let order: Vec<usize> = axes(true).chain(axes(false)).collect();
+            let mut out = Storage::uninit(device, axes(true).map(|m| x_at.shape()[m]).product())?;
+            let (x, y) = ((x.host("sum")?, &x_at.permuted(&order)), (y.host("sum")?, &y_at.permuted(&order)));
+            cpu::reduce::dot_rows(cpu, x, y, axes(true).count(), out.host_mut("sum")?);
+            Ok(out)
+        }
+        #[cfg(feature = "cuda")]
+        Kind::Cuda(_) => {
+            let product = super::elementwise::binary(super::elementwise::Binary::Mul, (x, x_at), (y, y_at))?;
+            sum_modes(device, &product, &Layout::contiguous(x_at.shape()), kept)
+        }
+    }
+}

@@ -32,7 +32,7 @@ impl<T: Element, D: Dimension> Tensor<T, D> {
 }
 
 impl<T: Scalar, D: Dimension> Tensor<T, D> {
-    fn binary(&self, operation: &'static str, f: Binary, other: &Self) -> Result<Self> {
+    pub(crate) fn binary(&self, operation: &'static str, f: Binary, other: &Self) -> Result<Self> {
         self.device().check_same(other.device(), operation)?;
         let Some((a, b)) = broadcast_pair(self, other) else {
             let message = format!(
@@ -90,6 +90,28 @@ impl<T: Scalar, D: Dimension> Tensor<T, D> {
     /// As [`add`](Tensor::add).
     pub fn maximum(&self, other: &Self) -> Result<Self> {
         self.binary("maximum", Binary::Max, other)
+    }
+
+    /// Adds `other` to this tensor: in place on the host, where this is the only owner of its block and lies in it without gaps.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where the shapes differ,
+    /// [`ErrorKind::Device`](crate::ErrorKind::Device) where the tensors live in different places.
+    pub fn add_assign(&mut self, other: &Self) -> Result<()> {
+        self.device().check_same(other.device(), "add_assign")?;
+        if self.shape() != other.shape() {
+            let message = format!("shapes {:?} and {:?} are not equal", self.shape(), other.shape());
+            return Err(Error::shape("add_assign", message));
+        }
+        let in_place = self.storage.is_unique() && self.layout.is_contiguous();
+        match &self.device().0.clone() {
+            Kind::Cpu(cpu) if in_place => {
+                let term = (other.storage.host("add_assign")?, &other.layout);
+                cpu::elementwise::add_into(cpu, term, self.as_mut_slice()?);
+            }
+            _ => *self = self.add(other)?,
+        }
+        Ok(())
     }
 
     /// Every entry times a number.

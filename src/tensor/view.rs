@@ -2,7 +2,12 @@
 
 use super::{Tensor, checked_shape};
 use crate::{
-    device::{elementwise, layout::Layout, storage::Storage},
+    device::{
+        elementwise,
+        layout::{Layout, checked_len},
+        place::{self, Stride},
+        storage::Storage,
+    },
     error::{Error, Result},
     scalar::Element,
 };
@@ -162,25 +167,37 @@ impl<T: Element, D: Dimension> Tensor<T, D> {
             }
             shape[mode] += part.shape()[mode];
         }
-        let before: usize = shape[..mode].iter().product();
-        let after: usize = shape[mode + 1..].iter().product();
-        let row = shape[mode] * after;
-        let mut data = vec![T::default(); before * row];
-        let mut done = 0;
-        for part in parts {
-            let part = part.to_host()?.to_contiguous()?;
-            let width = part.shape()[mode] * after;
-            if let Some(slice) = part.as_slice()
-                && width > 0
-            {
-                for (to, from) in data.chunks_exact_mut(row).zip(slice.chunks_exact(width)) {
-                    to[done..done + width].copy_from_slice(from);
-                }
+        let widths: Vec<usize> = parts.iter().map(|part| part.shape()[mode..].iter().product()).collect();
+        let packed: Vec<Self> = parts.iter().map(|part| part.to_contiguous()).collect::<Result<_>>()?;
+        let blocks: Vec<(&Storage<T>, usize, usize)> =
+            packed.iter().zip(widths).map(|(part, width)| (&part.storage, part.layout.offset(), width)).collect();
+        let len = checked_len("concat", &shape)?;
+        Ok(Self::row_major(place::join(first.device(), &blocks, len)?, &shape))
+    }
+
+    /// A tensor of `shape`, of zeros but for this one's entries: entry `i` of mode m goes to `first + i step` of `at[m]`.
+    ///
+    /// There is one `at` for each mode, and the places lie within `shape`.
+    pub(crate) fn placed(&self, shape: &[usize], at: &[Stride]) -> Result<Self> {
+        let len = checked_len("pad", shape)?;
+        let packed = self.to_contiguous()?;
+        let block = place::place(&packed.storage, packed.layout.offset(), self.shape(), shape, at, len)?;
+        Ok(Self::row_major(block, shape))
+    }
+
+    /// The entry at `[i, j, ..]` of a slice lies at `first + i step` of each mode: these places, and the shape of the slice with
+    /// the modes that were indexed away still there, of size 1. None for the modes that it puts in.
+    pub(crate) fn places(&self, parts: &[SliceInfoElem]) -> Result<(Vec<Stride>, Vec<usize>)> {
+        let places = resolved(parts, self.shape())?.into_iter().filter_map(|part| match part {
+            Part::New => None,
+            Part::Index(i) => Some((Stride { first: i as isize, step: 1 }, 1)),
+            Part::Range(range, step) => {
+                let count = range.len().div_ceil(step.unsigned_abs());
+                let first = if step < 0 { range.end as isize - 1 } else { range.start as isize };
+                Some((Stride { first, step }, count))
             }
-            done += width;
-        }
-        let cpu = if first.device().is_cpu() { first.device().clone() } else { crate::Device::cpu() };
-        Self::row_major(Storage::from_vec(cpu, data), &shape).to_device(first.device())
+        });
+        Ok(places.unzip())
     }
 }
 

@@ -230,6 +230,17 @@ pub(crate) fn binary<T: Scalar>(cpu: &Cpu, f: Binary, a: (&[T], &Layout), b: (&[
         Binary::Mul => zip(cpu, a, b, out, |x, y| x * y),
         Binary::Div => zip(cpu, a, b, out, |x, y| x / y),
         Binary::Max => zip(cpu, a, b, out, |x, y| if x.is_nan() || x > y { x } else { y }),
+        Binary::Twice => zip(cpu, a, b, out, |x, y| (x + x) * y),
+        Binary::Half => zip(cpu, a, b, out, |x, y| x / (y + y)),
+        Binary::Signed => zip(cpu, a, b, out, |x, y| {
+            if y > T::zero() {
+                x
+            } else if y < T::zero() {
+                -x
+            } else {
+                T::zero()
+            }
+        }),
     }
 }
 
@@ -265,6 +276,23 @@ fn zip<T: Scalar>(
                 let k = k as isize;
                 *z = f(a[i.wrapping_add_signed(k * s)], b[j.wrapping_add_signed(k * t)]);
             }),
+        },
+    );
+}
+
+/// `out[i] += x[i]` in row-major order of the layout.
+pub(crate) fn add_into<T: Scalar>(cpu: &Cpu, (x, layout): (&[T], &Layout), out: &mut [T]) {
+    let nest = loops([layout]);
+    let stride = nest[nest.len() - 1].strides[0];
+    drive(
+        cpu,
+        &nest,
+        [layout.offset()],
+        out,
+        #[inline(always)]
+        |[at], run| match stride {
+            1 => run.iter_mut().zip(&x[at..]).for_each(|(y, &x)| *y += x),
+            _ => run.iter_mut().enumerate().for_each(|(i, y)| *y += x[at.wrapping_add_signed(i as isize * stride)]),
         },
     );
 }

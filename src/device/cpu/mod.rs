@@ -6,9 +6,13 @@
 
 pub(crate) mod columns;
 pub(crate) mod elementwise;
+pub(crate) mod gather;
 pub(crate) mod gemm;
 pub(crate) mod gram;
 pub(crate) mod linalg;
+pub(crate) mod losses;
+pub(crate) mod math;
+pub(crate) mod place;
 pub(crate) mod pool;
 pub(crate) mod reduce;
 pub(crate) mod simd;

@@ -3,12 +3,16 @@
 use super::{Cpu, elementwise::Walk, part, vectorized};
 use crate::{
     device::{
-        layout::{Layout, Loop, loops},
+        layout::{Layout, Loop, Modes, loops},
         reduce::Total,
     },
     scalar::{Element, Scalar},
 };
-use std::sync::atomic::{AtomicUsize, Ordering};
+use rayon::prelude::*;
+use std::{
+    ops::Range,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 /// Entries that are worth a second thread.
 const GRAIN: usize = 1 << 15;
@@ -171,27 +175,130 @@ pub(crate) fn first<T: Element>(cpu: &Cpu, x: &[T], layout: &Layout, is: impl Fn
 
 /// Sums over all modes from `kept` on, one sum for each index of the modes before.
 pub(crate) fn sum_rows<T: Scalar>(cpu: &Cpu, x: &[T], layout: &Layout, kept: usize, out: &mut [T]) {
+    let one = Cpu::with_threads(1);
+    rows_of(
+        cpu,
+        [layout],
+        kept,
+        out,
+        |tail, [at]| total(&one, Total::Sum, x, &Layout::new(tail[0].shape(), tail[0].strides(), at)),
+        #[inline(always)]
+        |sums, [at]| sums.iter_mut().zip(&x[at..]).for_each(|(sum, x)| *sum += x.f64()),
+    );
+}
+
+/// Sums of the entrywise products of two operands over all modes from `kept` on; the layouts have one shape.
+pub(crate) fn dot_rows<T: Scalar>(
+    cpu: &Cpu,
+    (x, x_at): (&[T], &Layout),
+    (y, y_at): (&[T], &Layout),
+    kept: usize,
+    out: &mut [T],
+) {
+    let one = Cpu::with_threads(1);
+    rows_of(
+        cpu,
+        [x_at, y_at],
+        kept,
+        out,
+        |tail, [i, j]| {
+            let place = |l: &Layout, at| Layout::new(l.shape(), l.strides(), at);
+            dot(&one, (x, &place(&tail[0], i)), (y, &place(&tail[1], j)))
+        },
+        #[inline(always)]
+        |sums, [i, j]| {
+            let pairs = x[i..].iter().zip(&y[j..]);
+            sums.iter_mut().zip(pairs).for_each(|(sum, (x, y))| *sum += x.f64() * y.f64());
+        },
+    );
+}
+
+/// Columns whose sums are carried side by side: their accumulators fit the first-level cache.
+const TILE: usize = 1024;
+
+/// One sum for each index of the first `kept` modes. `row` sums the tail that begins at some place; `columns` adds what lies at some
+/// place to neighbouring sums, where neighbours lie next to each other in memory.
+fn rows_of<T: Scalar, const N: usize>(
+    cpu: &Cpu,
+    layouts: [&Layout; N],
+    kept: usize,
+    out: &mut [T],
+    row: impl Fn(&[Layout; N], [usize; N]) -> f64 + Sync,
+    columns: impl Fn(&mut [f64], [usize; N]) + Sync,
+) {
     if out.is_empty() {
         return;
     }
-    let order = layout.order();
-    let head = Layout::new(&layout.shape()[..kept], &layout.strides()[..kept], layout.offset());
-    let tail = Layout::new(&layout.shape()[kept..order], &layout.strides()[kept..order], 0);
-    let outer = loops([&head]);
-    let one = Cpu::with_threads(1);
-    let grain = GRAIN.div_ceil(tail.len().max(1));
-    let parts = cpu.parts(out.len(), grain).max(1);
-    let total_parts = out.len();
-    let sums = cpu.map_parts(parts, |i| {
-        let range = part(total_parts, parts, i);
-        let mut walk = Walk::new(&outer, [head.offset()], range.start);
-        range
-            .map(|_| {
-                let [at] = walk.at();
+    let heads = layouts.map(|l| Layout::new(&l.shape()[..kept], &l.strides()[..kept], l.offset()));
+    let tails = layouts.map(|l| Layout::new(&l.shape()[kept..], &l.strides()[kept..], 0));
+    let offsets = layouts.map(Layout::offset);
+    let len = tails[0].len();
+    let (head, tail): (Modes<Loop<N>>, Modes<Loop<N>>) =
+        (loops(std::array::from_fn(|i| &heads[i])), loops(std::array::from_fn(|i| &tails[i])));
+    let (across, outer) = head.split_at(head.len() - 1);
+    let (width, outer) = (outer[0].size, across);
+    let side_by_side = head[head.len() - 1].strides == [1; N] && width >= 8 && tail[tail.len() - 1].strides != [1; N];
+    if !side_by_side || len == 0 {
+        let parts = cpu.parts(out.len(), GRAIN.div_ceil(len.max(1))).max(1);
+        let per_part = out.len().div_ceil(parts);
+        let fill = |i: usize, out: &mut [T]| {
+            let mut walk = Walk::new(&head, offsets, i * per_part);
+            for out in out {
+                *out = T::of(row(&tails, walk.at()));
                 walk.advance();
-                T::of(total(&one, Total::Sum, x, &Layout::new(tail.shape(), tail.strides(), at)))
-            })
-            .collect::<Vec<T>>()
+            }
+        };
+        return match parts {
+            1 => fill(0, out),
+            _ => cpu.install(|| out.par_chunks_mut(per_part).enumerate().for_each(|(i, out)| fill(i, out))),
+        };
+    }
+    // Every row of the tail is walked once, a tile of columns at a time. Where there are few tiles, threads share the rows of
+    // each, and their sums are added up in order.
+    let tiles = width.div_ceil(TILE);
+    let count = out.len() / width * tiles;
+    let parts = cpu.parts(len * width.min(TILE) * count, GRAIN).div_ceil(count).min(len).max(1);
+    let tile = |t: usize| t % tiles * TILE..(t % tiles * TILE + TILE).min(width);
+    // The sums of tile `t` over some rows of the tail.
+    let add_up = |t: usize, rows: Range<usize>, sums: &mut [f64]| {
+        let start = Walk::new(outer, offsets, t / tiles).at().map(|at| at + tile(t).start);
+        vectorized(
+            #[inline(always)]
+            || {
+                let mut walk = Walk::new(&tail, start, rows.start);
+                for _ in rows {
+                    columns(sums, walk.at());
+                    walk.advance();
+                }
+            },
+        );
+    };
+    if parts == 1 {
+        let fill = |(t, out): (usize, &mut [T])| {
+            let mut sums = [0.0; TILE];
+            let sums = &mut sums[..out.len()];
+            add_up(t, 0..len, sums);
+            out.iter_mut().zip(sums).for_each(|(out, sum)| *out = T::of(*sum));
+        };
+        let chunks = out.chunks_exact_mut(width).flat_map(|row| row.chunks_mut(TILE)).enumerate();
+        return match cpu.thread_count() {
+            1 => chunks.for_each(fill),
+            _ => {
+                let chunks: Vec<_> = chunks.collect();
+                cpu.install(|| chunks.into_par_iter().for_each(fill));
+            }
+        };
+    }
+    let partial = cpu.map_parts(count * parts, |task| {
+        let t = task / parts;
+        let mut sums = vec![0.0; tile(t).len()];
+        add_up(t, part(len, parts, task % parts), &mut sums);
+        sums
     });
-    out.iter_mut().zip(sums.into_iter().flatten()).for_each(|(out, sum)| *out = sum);
+    let chunks = out.chunks_exact_mut(width).flat_map(|row| row.chunks_mut(TILE));
+    for (out, partial) in chunks.zip(partial.chunks(parts)) {
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = T::of(partial.iter().fold(0.0, |sum, part| sum + part[i]));
+        }
+    }
 }

@@ -217,6 +217,9 @@ fn binary_into<T: Scalar>(
         Binary::Mul => 2,
         Binary::Div => 3,
         Binary::Max => 4,
+        Binary::Twice => 5,
+        Binary::Half => 6,
+        Binary::Signed => 7,
     };
     let name = format!("binary_{}", T::DTYPE);
     let out = Arg::Pointer(out.at(0));

@@ -70,7 +70,10 @@ static __device__ __forceinline__ T two(i64 operation, T x, T y) {
         case 1: return x - y;
         case 2: return x * y;
         case 3: return x / y;
-        default: return (x != x || x > y) ? x : y;
+        case 4: return (x != x || x > y) ? x : y;
+        case 5: return (x + x) * y;
+        case 6: return x / (y + y);
+        default: return y > 0 ? x : y < 0 ? -x : (T)0;
     }
 }
 

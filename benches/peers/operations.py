@@ -1,0 +1,153 @@
+"""Times tenfold's differentiable operations beside PyTorch's, in turn, in one run.
+
+    VENV/bin/python benches/peers/operations.py --tenfold "cargo bench --bench operations --" [--case NAME] [--threads 2]
+        [--reps 15] [--rounds 3] [--json out.json]
+
+A case here has the name, the shapes and the layout of a case in benches/operations/. Both sides print medians; the table shows
+the median over the rounds and its ratio to PyTorch.
+"""
+
+import argparse
+import json
+import shlex
+import statistics
+import subprocess
+import time
+
+import torch
+import torch.nn.functional as F
+
+CASES = {}
+
+
+def case(name):
+    """Registers a function that makes the operands and returns (forward, leaves): backward is timed on forward().sum()'s
+    stand-in, a gradient of ones given to `backward`."""
+
+    def register(function):
+        CASES[name] = function
+        return function
+
+    return register
+
+
+@case("matmul-1024")
+def matmul():
+    a = torch.randn(1024, 1024, requires_grad=True)
+    b = torch.randn(1024, 1024, requires_grad=True)
+    return (lambda: a @ b), [a, b]
+
+
+@case("linear-512x768-3072")
+def linear():
+    x = torch.randn(512, 768, requires_grad=True)
+    w = torch.randn(3072, 768, requires_grad=True)
+    b = torch.randn(3072, requires_grad=True)
+    return (lambda: F.linear(x, w, b)), [x, w, b]
+
+
+@case("embedding-512-30522x768")
+def embedding():
+    table = torch.randn(30522, 768, requires_grad=True)
+    ids = torch.arange(512) * 7919 % 30522
+    return (lambda: F.embedding(ids, table)), [table]
+
+
+@case("cross-entropy-512x1000")
+def cross_entropy():
+    z = torch.randn(512, 1000, requires_grad=True)
+    labels = torch.arange(512) * 7919 % 1000
+    return (lambda: F.cross_entropy(z, labels)), [z]
+
+
+@case("cross-entropy-64x30522")
+def cross_entropy_wide():
+    z = torch.randn(64, 30522, requires_grad=True)
+    labels = torch.arange(64) * 7919 % 30522
+    return (lambda: F.cross_entropy(z, labels)), [z]
+
+
+@case("tucker-768x768x3x3")
+def tucker():
+    shapes = [(40, 40, 3, 3), (768, 40), (768, 40), (3, 3), (3, 3)]
+    leaves = [torch.randn(shape, requires_grad=True) for shape in shapes]
+    core, a, b, c, d = leaves
+    # One call, as adapters written in PyTorch make it.
+    return (lambda: torch.einsum("abcd,kc,ld,ia,jb->ijkl", core, c, d, a, b)), leaves
+
+
+@case("bias-mul-4096x768")
+def broadcast():
+    x = torch.randn(4096, 768, requires_grad=True)
+    w = torch.randn(768, requires_grad=True)
+    b = torch.randn(768, requires_grad=True)
+    return (lambda: x * w + b), [x, w, b]
+
+
+def median_ms(run, reps):
+    run()
+    run()
+    times = []
+    for _ in range(reps):
+        start = time.perf_counter()
+        run()
+        times.append((time.perf_counter() - start) * 1e3)
+    return statistics.median(times)
+
+
+def time_torch(name, reps):
+    forward, leaves = CASES[name]()
+    with torch.no_grad():
+        seed = torch.ones_like(forward())
+        plain = median_ms(forward, reps)
+
+    def both():
+        for leaf in leaves:
+            leaf.grad = None
+        forward().backward(seed)
+
+    return {"forward_ms": plain, "both_ms": median_ms(both, reps)}
+
+
+def time_tenfold(command, name, threads, reps):
+    words = shlex.split(command) + ["--case", name, "--threads", str(threads), "--reps", str(reps)]
+    lines = subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()
+    return json.loads(lines[-1])
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tenfold", required=True)
+    parser.add_argument("--case")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--reps", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    names = [options.case] if options.case else list(CASES)
+    print("| operation | PyTorch forward | tenfold | ratio | PyTorch forward + backward | tenfold | ratio |")
+    print("|---|---|---|---|---|---|---|")
+    results = []
+    for name in names:
+        rounds = [
+            (time_torch(name, options.reps), time_tenfold(options.tenfold, name, options.threads, options.reps))
+            for _ in range(options.rounds)
+        ]
+        row = {"case": name}
+        cells = [name]
+        for key in ("forward_ms", "both_ms"):
+            theirs = statistics.median(torch_side[key] for torch_side, _ in rounds)
+            ours = statistics.median(our_side[key] for _, our_side in rounds)
+            row |= {f"torch_{key}": theirs, f"tenfold_{key}": ours}
+            cells += [f"{theirs:.2f}", f"{ours:.2f}", f"{ours / theirs:.2f}"]
+        print("| " + " | ".join(cells) + " |", flush=True)
+        results.append(row)
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(results, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
