@@ -47,11 +47,13 @@ fn problems() -> impl Strategy<Value = Problem> {
         (1..=5usize, 2..=3usize).prop_map(|(c, m)| (c, 1, m)),
         (1..=70usize, 1..=70usize).prop_map(|(i, o)| (1, i, o)),
     ];
-    (0..=3usize, channels, modes(), any::<u64>(), 1..=2usize).prop_map(|(batch, (groups, c_in, c_out), modes, seed, threads)| {
-        let many = c_in * c_out * groups > 200;
-        let modes = if many { modes[..1].to_vec() } else { modes };
-        Problem { batch, groups, c_in, c_out, modes, seed, threads }
-    })
+    (0..=3usize, channels, modes(), any::<u64>(), 1..=2usize).prop_map(
+        |(batch, (groups, c_in, c_out), modes, seed, threads)| {
+            let many = c_in * c_out * groups > 200;
+            let modes = if many { modes[..1].to_vec() } else { modes };
+            Problem { batch, groups, c_in, c_out, modes, seed, threads }
+        },
+    )
 }
 
 impl Problem {

@@ -14,15 +14,27 @@ pub const CASES: &[Case] = &[
         name: "conv-3x3-stride-2",
         setup: |device| conv(device, [4, 56, 56, 64], [128, 64, 3, 3], Conv::new().padding(1).stride(2)),
     },
-    Case { name: "conv-3x3-256", setup: |device| conv(device, [4, 14, 14, 256], [256, 256, 3, 3], Conv::new().padding(1)) },
+    Case {
+        name: "conv-3x3-256",
+        setup: |device| conv(device, [4, 14, 14, 256], [256, 256, 3, 3], Conv::new().padding(1)),
+    },
     Case {
         name: "conv-3x3-groups",
         setup: |device| conv(device, [4, 28, 28, 128], [128, 4, 3, 3], Conv::new().padding(1).groups(32)),
     },
-    Case { name: "conv-7x7-image", setup: |device| first(device, [4, 224, 224, 3], [64, 3, 7, 7], Conv::new().padding(3).stride(2)) },
+    Case {
+        name: "conv-7x7-image",
+        setup: |device| first(device, [4, 224, 224, 3], [64, 3, 7, 7], Conv::new().padding(3).stride(2)),
+    },
     Case { name: "conv-1x1", setup: |device| conv(device, [4, 56, 56, 96], [384, 96, 1, 1], Conv::new()) },
-    Case { name: "conv-patchify-4x4", setup: |device| first(device, [4, 224, 224, 3], [96, 3, 4, 4], Conv::new().stride(4)) },
-    Case { name: "conv-patchify-2x2", setup: |device| conv(device, [4, 56, 56, 96], [192, 96, 2, 2], Conv::new().stride(2)) },
+    Case {
+        name: "conv-patchify-4x4",
+        setup: |device| first(device, [4, 224, 224, 3], [96, 3, 4, 4], Conv::new().stride(4)),
+    },
+    Case {
+        name: "conv-patchify-2x2",
+        setup: |device| conv(device, [4, 56, 56, 96], [192, 96, 2, 2], Conv::new().stride(2)),
+    },
     Case {
         name: "depthwise-7x7",
         setup: |device| conv(device, [4, 56, 56, 96], [96, 1, 7, 7], Conv::new().padding(3).groups(96)),
@@ -44,11 +56,11 @@ pub const CASES: &[Case] = &[
         name: "depthwise-3x3-stride-2",
         setup: |device| conv(device, [4, 56, 56, 96], [96, 1, 3, 3], Conv::new().padding(1).stride(2).groups(96)),
     },
+    Case { name: "conv-1d", setup: |device| conv(device, [4, 3000, 128], [128, 128, 3], Conv::new().padding(1)) },
     Case {
-        name: "conv-1d",
-        setup: |device| conv(device, [4, 3000, 128], [128, 128, 3], Conv::new().padding(1)),
+        name: "conv-3d",
+        setup: |device| conv(device, [2, 16, 28, 28, 32], [64, 32, 3, 3, 3], Conv::new().padding(1)),
     },
-    Case { name: "conv-3d", setup: |device| conv(device, [2, 16, 28, 28, 32], [64, 32, 3, 3, 3], Conv::new().padding(1)) },
     Case {
         name: "conv-transpose-2x2",
         setup: |device| {
@@ -92,7 +104,9 @@ fn conv<const N: usize>(device: &Device, image: [usize; N], weight: [usize; N], 
 /// A first layer: nobody wants the image's gradient.
 fn first<const N: usize>(device: &Device, image: [usize; N], weight: [usize; N], options: Conv) -> Result<Run> {
     let x = normal(device, &image)?.detach();
-    timed(vec![x, normal(device, &weight)?, normal(device, &weight[..1])?], move |v| v[0].conv(&v[1], Some(&v[2]), &options))
+    timed(vec![x, normal(device, &weight)?, normal(device, &weight[..1])?], move |v| {
+        v[0].conv(&v[1], Some(&v[2]), &options)
+    })
 }
 
 /// Runs an operation of some variables.

@@ -234,8 +234,7 @@ fn product<T: Scalar>(
     (c, c_at): (&mut Storage<T>, Matrix),
 ) -> Result<()> {
     let (batch, sum) = (Modes::new(), Modes::new());
-    let problem =
-        Gemm { m, n, k, a: a_at, b: b_at, c: c_at, batch, sum, alpha: T::one(), beta: T::zero() };
+    let problem = Gemm { m, n, k, a: a_at, b: b_at, c: c_at, batch, sum, alpha: T::one(), beta: T::zero() };
     gemm(device, &problem, a, b, c)
 }
 
@@ -261,9 +260,14 @@ mod tests {
 
     #[test]
     fn axes_meet_what_the_definition_meets() {
-        for (n, k, s, d, before, after) in
-            [(9, 3, 1, 1, 1, 1), (9, 3, 2, 1, 0, 1), (10, 3, 3, 2, 2, 4), (4, 5, 2, 3, 5, 6), (1, 3, 4, 1, 1, 1), (7, 2, 5, 1, 0, 0)]
-        {
+        for (n, k, s, d, before, after) in [
+            (9, 3, 1, 1, 1, 1),
+            (9, 3, 2, 1, 0, 1),
+            (10, 3, 3, 2, 2, 4),
+            (4, 5, 2, 3, 5, 6),
+            (1, 3, 4, 1, 1, 1),
+            (7, 2, 5, 1, 0, 0),
+        ] {
             let out = (n + before + after - d * (k - 1) - 1) / s + 1;
             let (one, g) = ([1, 1, 1], |i| [1, 1, i]);
             let g = Geometry {

@@ -192,7 +192,8 @@ mod tests {
         ] {
             let (x, w, b) = (normal(x, 1), normal(w, 2), normal(&w[..1], 3));
             for (x, w) in [(x.clone(), w.clone()), (reversed(&x), reversed(&w))] {
-                check_gradients(&[x.clone(), w.clone(), b.clone()], 1e-6, |v| v[0].conv(&v[1], Some(&v[2]), &options)).unwrap();
+                check_gradients(&[x.clone(), w.clone(), b.clone()], 1e-6, |v| v[0].conv(&v[1], Some(&v[2]), &options))
+                    .unwrap();
                 check_gradients(&[x, w], 1e-6, |v| v[0].conv(&v[1], None, &options)).unwrap();
             }
         }

@@ -21,12 +21,12 @@
 //! [`window`] holds the options of convolutions and pools.
 
 pub mod arithmetic;
+pub mod conv;
+pub mod conv_transpose;
 pub mod cp;
 pub mod cross_entropy;
 pub mod embedding;
 pub mod gather;
-pub mod conv;
-pub mod conv_transpose;
 pub mod linear;
 pub mod losses;
 pub mod matmul;

@@ -70,7 +70,8 @@ impl<T: Scalar> Var<T> {
             let axis = g.forward(mode);
             let row = |q: usize| {
                 let seen = |offset: isize| (q * axis.stride) as isize + offset;
-                let seen = axis.taps.iter().map(|tap| seen(tap.offset)).filter(|i| (0..axis.source as isize).contains(i));
+                let seen =
+                    axis.taps.iter().map(|tap| seen(tap.offset)).filter(|i| (0..axis.source as isize).contains(i));
                 let seen: Vec<usize> = seen.map(|i| i as usize).collect();
                 let n = if options.count_include_pad { g.kernel[mode] } else { seen.len() };
                 let weight = T::one() / T::of(n as f64);

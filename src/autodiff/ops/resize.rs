@@ -123,7 +123,10 @@ impl<T: Scalar> Var<T> {
 
 fn check_order(operation: &'static str, order: usize) -> Result<usize> {
     if order < 2 {
-        return Err(Error::shape(operation, format!("an image has a batch and channels, and {order} modes are too few")));
+        return Err(Error::shape(
+            operation,
+            format!("an image has a batch and channels, and {order} modes are too few"),
+        ));
     }
     Ok(order)
 }
@@ -224,7 +227,8 @@ mod tests {
                 for how in [Interpolation::Nearest, linear(false), linear(true)] {
                     check_gradients(std::slice::from_ref(&x), 1e-6, |v| v[0].resize(size, how)).unwrap();
                 }
-                check_gradients(std::slice::from_ref(&x), 1e-6, |v| v[0].pad_spatial([(2, 1)], PaddingMode::Replicate)).unwrap();
+                check_gradients(std::slice::from_ref(&x), 1e-6, |v| v[0].pad_spatial([(2, 1)], PaddingMode::Replicate))
+                    .unwrap();
                 check_gradients(std::slice::from_ref(&x), 1e-6, |v| v[0].channels_first()?.square()).unwrap();
                 check_gradients(&[x], 1e-6, |v| v[0].channels_last()?.square()).unwrap();
             }

@@ -90,7 +90,8 @@ impl Padding {
             }
             Self::Same => Ok((0..modes)
                 .map(|m| {
-                    let reach = (input[m].div_ceil(stride[m]).max(1) - 1) * stride[m] + dilation[m] * (kernel[m] - 1) + 1;
+                    let reach =
+                        (input[m].div_ceil(stride[m]).max(1) - 1) * stride[m] + dilation[m] * (kernel[m] - 1) + 1;
                     let total = reach.saturating_sub(input[m]);
                     (total / 2, total - total / 2)
                 })
@@ -170,13 +171,7 @@ pub struct Conv {
 
 impl Default for Conv {
     fn default() -> Self {
-        Self {
-            stride: 1.into(),
-            padding: 0.into(),
-            dilation: 1.into(),
-            groups: 1,
-            padding_mode: PaddingMode::Zeros,
-        }
+        Self { stride: 1.into(), padding: 0.into(), dilation: 1.into(), groups: 1, padding_mode: PaddingMode::Zeros }
     }
 }
 
@@ -525,7 +520,7 @@ fn check_weight(operation: &'static str, input: &[usize], weight: &[usize], righ
 }
 
 fn check_groups(operation: &'static str, groups: usize, c_in: usize, c_out: usize) -> Result<()> {
-    if groups == 0 || c_in % groups != 0 || c_out % groups != 0 {
+    if groups == 0 || !c_in.is_multiple_of(groups) || !c_out.is_multiple_of(groups) {
         let message = format!("{groups} groups do not divide {c_in} input channels and {c_out} output channels");
         return Err(Error::new(ErrorKind::Value, operation, message));
     }

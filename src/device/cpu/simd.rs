@@ -90,10 +90,26 @@ macro_rules! vectors {
 }
 
 vectors!(
-    f32, f32s, splat_f32s, mul_add_f32s, reduce_sum_f32s, as_simd_f32s, F32_LANES, as_mut_simd_f32s, partial_load_f32s,
+    f32,
+    f32s,
+    splat_f32s,
+    mul_add_f32s,
+    reduce_sum_f32s,
+    as_simd_f32s,
+    F32_LANES,
+    as_mut_simd_f32s,
+    partial_load_f32s,
     partial_store_f32s
 );
 vectors!(
-    f64, f64s, splat_f64s, mul_add_f64s, reduce_sum_f64s, as_simd_f64s, F64_LANES, as_mut_simd_f64s, partial_load_f64s,
+    f64,
+    f64s,
+    splat_f64s,
+    mul_add_f64s,
+    reduce_sum_f64s,
+    as_simd_f64s,
+    F64_LANES,
+    as_mut_simd_f64s,
+    partial_load_f64s,
     partial_store_f64s
 );

@@ -4,6 +4,7 @@
 //! The weight is repacked into panels, one register-aligned row of result channels for each (tap, source channel). The inner loop
 //! broadcasts one source entry of each position and multiplies it with a row: no operand is gathered, and a stretch of the panel
 //! that stays in the second-level cache serves all positions of a block before the next.
+#![allow(clippy::needless_range_loop, clippy::manual_memcpy)] // Loops over registers by number are unrolled, and their arrays stay in registers.
 
 use super::{Axes, Block, block_rows, blocks, tile::Cut};
 use crate::{
@@ -170,7 +171,8 @@ pub(super) fn correlate<T: Scalar>(
     let read = (read * axes[1][0].source).div_ceil(result[1]);
     let height = block_rows(cpu, shape.batch * result[0], result[1], (row + read) * size_of::<T>());
     let work = |block: Block<T>| {
-        let mut job = Job { shape, result, source, packed: &packed, bias: bias.as_slice(), block, positions: Vec::new() };
+        let mut job =
+            Job { shape, result, source, packed: &packed, bias: bias.as_slice(), block, positions: Vec::new() };
         passes.iter().enumerate().for_each(|(i, pass)| job.pass(i, pass));
     };
     let blocks = blocks(out, [result[0], result[1], row], height);

@@ -26,7 +26,15 @@ const BLOCK: usize = 384 << 10;
 /// The axes of each spatial mode; passes are their products.
 pub(in crate::device) type Axes = [Vec<Axis>; 3];
 
-pub(crate) fn forward<T: Scalar>(cpu: &Cpu, g: &Geometry, axes: &Axes, x: &[T], w: &[T], bias: Option<&[T]>, out: &mut [T]) {
+pub(crate) fn forward<T: Scalar>(
+    cpu: &Cpu,
+    g: &Geometry,
+    axes: &Axes,
+    x: &[T],
+    w: &[T],
+    bias: Option<&[T]>,
+    out: &mut [T],
+) {
     let (ci, co, taps) = (g.c_in / g.groups, g.c_out / g.groups, g.taps());
     let filter = Filter {
         data: w,
@@ -102,7 +110,8 @@ fn tap_strides(g: &Geometry) -> [usize; 3] {
 fn merged(g: &Geometry, axes: &Axes) -> Option<(Shape, Axes)> {
     g.is_pointwise().then(|| {
         let n = g.batch * g.input.iter().product::<usize>();
-        let axis = |n| Axis { source: n, result: n, count: n, first: 0, step: 1, stride: 1, taps: axes[0][0].taps.clone() };
+        let axis =
+            |n| Axis { source: n, result: n, count: n, first: 0, step: 1, stride: 1, taps: axes[0][0].taps.clone() };
         let shape = Shape { batch: 1, groups: 1, source: g.c_in, result: g.c_out };
         (shape, [vec![axis(1)], vec![axis(n)], vec![axis(1)]])
     })
@@ -130,7 +139,11 @@ pub(in crate::device::cpu) struct Block<'a, T> {
 }
 
 /// The blocks of a row-major `[images, planes, rows, row]`, `height` rows each.
-pub(in crate::device::cpu) fn blocks<T>(out: &mut [T], [planes, rows, row]: [usize; 3], height: usize) -> Vec<Block<'_, T>> {
+pub(in crate::device::cpu) fn blocks<T>(
+    out: &mut [T],
+    [planes, rows, row]: [usize; 3],
+    height: usize,
+) -> Vec<Block<'_, T>> {
     if out.is_empty() {
         return Vec::new();
     }
@@ -143,7 +156,10 @@ pub(in crate::device::cpu) fn blocks<T>(out: &mut [T], [planes, rows, row]: [usi
 }
 
 /// Planes and row ranges of `[planes, rows]`, `height` rows each.
-pub(in crate::device::cpu) fn blocks_of([planes, rows]: [usize; 2], height: usize) -> Vec<(usize, std::ops::Range<usize>)> {
+pub(in crate::device::cpu) fn blocks_of(
+    [planes, rows]: [usize; 2],
+    height: usize,
+) -> Vec<(usize, std::ops::Range<usize>)> {
     let of_plane = |plane| (0..rows).step_by(height).map(move |row| (plane, row..(row + height).min(rows)));
     (0..planes).flat_map(of_plane).collect()
 }

@@ -2,6 +2,7 @@
 //!
 //! A tile of sums, six result channels by up to four registers of a run (taps and source channels side by side), stays in
 //! registers over a stretch of positions. Each thread has sums of its own for the whole weight; they are added up in order.
+#![allow(clippy::needless_range_loop, clippy::manual_memcpy)] // Loops over registers by number are unrolled, and their arrays stay in registers.
 
 use super::{
     blocks_of,
@@ -43,7 +44,14 @@ struct Run {
     at: usize,
 }
 
-pub(crate) fn weight_gradient<T: Scalar>(cpu: &Cpu, g: &Geometry, axes: &[crate::device::conv::Axis; 3], x: &[T], dy: &[T], out: &mut [T]) {
+pub(crate) fn weight_gradient<T: Scalar>(
+    cpu: &Cpu,
+    g: &Geometry,
+    axes: &[crate::device::conv::Axis; 3],
+    x: &[T],
+    dy: &[T],
+    out: &mut [T],
+) {
     let [deep, high, wide] = axes;
     let (ci, co, taps) = (g.c_in / g.groups, g.c_out / g.groups, g.taps());
     let met = [deep, high, wide].map(|axis| axis.taps.len());

@@ -1,4 +1,5 @@
 //! Any strides and dilations, from the source where it lies.
+#![allow(clippy::needless_range_loop)] // Loops over registers by number are unrolled, and their arrays stay in registers.
 
 use super::{COLUMNS, Correlate};
 use crate::{device::cpu::simd::Vectors, scalar::Scalar};

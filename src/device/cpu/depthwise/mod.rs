@@ -8,6 +8,7 @@
 //! With strides and dilations ([`direct`]) there is little to share between taps, and the source is read where it lies.
 //!
 //! Cost: 2 taps flops an entry of the result; source and result pass through memory once, but for the rows that blocks share.
+#![allow(clippy::needless_range_loop)] // Loops over registers by number are unrolled, and their arrays stay in registers.
 
 mod direct;
 mod tile;

@@ -1,4 +1,5 @@
 //! Source entries register by register of channels, with zeros around the image.
+#![allow(clippy::manual_memcpy)] // Loops over registers by number are unrolled, and their arrays stay in registers.
 
 use super::{super::HostBlock, COLUMNS, Place, WINDOW};
 use crate::scalar::Scalar;
