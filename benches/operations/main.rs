@@ -5,6 +5,7 @@
 //! cargo bench --bench operations -- --case softmax --threads 2 --reps 15
 //! ```
 
+mod convolution;
 mod dense;
 
 use clap::Parser;
@@ -44,7 +45,7 @@ struct Arguments {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let device = Device::cpu().threads(arguments.threads);
-    let cases = dense::CASES.iter();
+    let cases = dense::CASES.iter().chain(convolution::CASES);
     for case in cases.filter(|case| arguments.case.as_deref().is_none_or(|name| name == case.name)) {
         let run = (case.setup)(&device)?;
         let forward = median(arguments.reps, || run(Pass::Forward))?;

@@ -84,6 +84,69 @@ def broadcast():
     return (lambda: x * w + b), [x, w, b]
 
 
+def image(*shape):
+    """An image in PyTorch's channels_last layout where it has one."""
+    x = torch.randn(*shape)
+    if x.dim() == 4:
+        x = x.to(memory_format=torch.channels_last)
+    if x.dim() == 5:
+        x = x.to(memory_format=torch.channels_last_3d)
+    return x.requires_grad_()
+
+
+def convolution(name, x, w, contiguous=False, first=False, **options):
+    @case(name)
+    def make():
+        function = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}[len(x)]
+        leaves = [image(*x), image(*w), image(w[0])]
+        if contiguous:  # PyTorch's own order
+            leaves = [leaf.detach().contiguous().requires_grad_() for leaf in leaves]
+        if first:  # A first layer: nobody wants the image's gradient.
+            leaves[0].requires_grad_(False)
+        return (lambda: function(*leaves, **options)), leaves
+
+
+convolution("conv-3x3-64", (4, 64, 56, 56), (64, 64, 3, 3), padding=1)
+convolution("conv-3x3-stride-2", (4, 64, 56, 56), (128, 64, 3, 3), padding=1, stride=2)
+convolution("conv-3x3-256", (4, 256, 14, 14), (256, 256, 3, 3), padding=1)
+convolution("conv-3x3-groups", (4, 128, 28, 28), (128, 4, 3, 3), padding=1, groups=32)
+convolution("conv-7x7-image", (4, 3, 224, 224), (64, 3, 7, 7), first=True, padding=3, stride=2)
+convolution("conv-1x1", (4, 96, 56, 56), (384, 96, 1, 1))
+convolution("conv-patchify-4x4", (4, 3, 224, 224), (96, 3, 4, 4), first=True, stride=4)
+convolution("conv-patchify-2x2", (4, 96, 56, 56), (192, 96, 2, 2), stride=2)
+convolution("depthwise-7x7", (4, 96, 56, 56), (96, 1, 7, 7), padding=3, groups=96)
+convolution("depthwise-7x7-nchw", (4, 96, 56, 56), (96, 1, 7, 7), contiguous=True, padding=3, groups=96)
+convolution("depthwise-7x7-384", (4, 384, 14, 14), (384, 1, 7, 7), padding=3, groups=384)
+convolution("depthwise-3x3", (4, 96, 56, 56), (96, 1, 3, 3), padding=1, groups=96)
+convolution("depthwise-3x3-stride-2", (4, 96, 56, 56), (96, 1, 3, 3), padding=1, stride=2, groups=96)
+convolution("conv-1d", (4, 128, 3000), (128, 128, 3), padding=1)
+convolution("conv-3d", (2, 32, 16, 28, 28), (64, 32, 3, 3, 3), padding=1)
+
+
+@case("conv-transpose-2x2")
+def conv_transpose():
+    leaves = [image(4, 192, 28, 28), image(192, 96, 2, 2), image(96)]
+    return (lambda: F.conv_transpose2d(*leaves, stride=2)), leaves
+
+
+@case("max-pool-3x3")
+def max_pool():
+    x = image(4, 64, 112, 112)
+    return (lambda: F.max_pool2d(x, 3, stride=2, padding=1)), [x]
+
+
+@case("avg-pool-2x2")
+def avg_pool():
+    x = image(4, 64, 112, 112)
+    return (lambda: F.avg_pool2d(x, 2)), [x]
+
+
+@case("bilinear-2x")
+def bilinear():
+    x = image(4, 64, 56, 56)
+    return (lambda: F.interpolate(x, size=(112, 112), mode="bilinear", align_corners=False)), [x]
+
+
 def median_ms(run, reps):
     run()
     run()

@@ -45,5 +45,9 @@ mod var;
 pub use backward::{Flow, Gradients};
 pub use check::check_gradients;
 pub use checkpoint::checkpoint;
-pub use ops::cross_entropy::CrossEntropy;
+pub use ops::{
+    cross_entropy::CrossEntropy,
+    resize::Interpolation,
+    window::{Conv, ConvTranspose, Padding, PaddingMode, PerAxis, Pool},
+};
 pub use var::{Var, without_gradients};

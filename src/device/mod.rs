@@ -14,11 +14,15 @@
 //! | `columns.rs` | contraction of one mode column by column, MTTKRP's second half | `cpu/columns.rs` | `cuda/columns.rs` |
 //! | `losses.rs` | cross-entropy of rows, binary cross-entropy, with their gradients | `cpu/losses.rs` | not yet |
 //! | `place.rs` | a block put into a larger one; several joined | `cpu/place.rs` | through the host |
+//! | `conv.rs` | convolutions and their gradients | `cpu/conv/`, `cpu/depthwise/` | not yet, but for pointwise gradients |
+//! | `max_pool.rs` | maxima over windows | `cpu/max_pool.rs` | not yet |
+//! | `resample.rs` | sums over few neighbours: pools, resizing, padding | `cpu/resample.rs` | not yet |
 //! | `linalg.rs` | eigenvalues, SVD, QR, Cholesky of a matrix | `cpu/linalg.rs` | `cuda/linalg.rs` |
 //!
 //! `layout.rs` says where the entries of a tensor lie in its block, `storage.rs` holds the block.
 
 pub(crate) mod columns;
+pub(crate) mod conv;
 pub(crate) mod cpu;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
@@ -29,8 +33,10 @@ pub(crate) mod gram;
 pub(crate) mod layout;
 pub(crate) mod linalg;
 pub(crate) mod losses;
+pub(crate) mod max_pool;
 pub(crate) mod place;
 pub(crate) mod reduce;
+pub(crate) mod resample;
 pub(crate) mod storage;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -141,7 +147,6 @@ impl Device {
 
 /// The error of an operation that has no CUDA kernel yet.
 #[cfg(feature = "cuda")]
-#[allow(dead_code)] // Until the first such operation.
 pub(crate) fn cpu_only(operation: &'static str) -> Error {
     Error::new(ErrorKind::Unsupported, operation, "not on CUDA yet; move the tensors to the cpu with to_device")
 }

@@ -13,8 +13,16 @@
 //! | [`mse_loss`](super::Var::mse_loss), [`bce_with_logits`](super::Var::bce_with_logits) | [`losses`] | difference; probability less target |
 //! | [`sum`](super::Var::sum), [`mean`](super::Var::mean), [`max_mode`](super::Var::max_mode), .. | [`reductions`] | the gradient repeated, or put where the maximum was |
 //! | [`reshape`](super::Var::reshape), [`permute`](super::Var::permute), [`slice`](super::Var::slice), [`concat`](super::Var::concat), .. | [`shape`] | the entries moved back |
+//! | [`conv`](super::Var::conv) | [`conv`] | by the image: convolutions of the gradient; by the weight: products of image and gradient; by the bias: sums |
+//! | [`conv_transpose`](super::Var::conv_transpose) | [`conv_transpose`] | by the image: a convolution; by the weight: a convolution's with the roles exchanged |
+//! | [`max_pool`](super::Var::max_pool), [`avg_pool`](super::Var::avg_pool), [`global_avg_pool`](super::Var::global_avg_pool) | [`pool`] | to the first largest entry of each window; spread over each window |
+//! | [`resize`](super::Var::resize), [`pad_spatial`](super::Var::pad_spatial), [`channels_last`](super::Var::channels_last) | [`resize`] | the transposed interpolation; the modes moved back |
+//!
+//! [`window`] holds the options of convolutions and pools.
 
 pub mod arithmetic;
+pub mod conv;
+pub mod conv_transpose;
 pub mod cp;
 pub mod cross_entropy;
 pub mod embedding;
@@ -23,5 +31,8 @@ pub mod linear;
 pub mod losses;
 pub mod matmul;
 pub mod mode_product;
+pub mod pool;
 pub mod reductions;
+pub mod resize;
 pub mod shape;
+pub mod window;

@@ -5,6 +5,8 @@
 //! uses AVX2 or AVX-512 where they are there.
 
 pub(crate) mod columns;
+pub(crate) mod conv;
+pub(crate) mod depthwise;
 pub(crate) mod elementwise;
 pub(crate) mod gather;
 pub(crate) mod gemm;
@@ -12,9 +14,11 @@ pub(crate) mod gram;
 pub(crate) mod linalg;
 pub(crate) mod losses;
 pub(crate) mod math;
+pub(crate) mod max_pool;
 pub(crate) mod place;
 pub(crate) mod pool;
 pub(crate) mod reduce;
+pub(crate) mod resample;
 pub(crate) mod simd;
 pub(crate) mod thin;
 

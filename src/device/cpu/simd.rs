@@ -7,17 +7,8 @@ pub trait Vectors: Copy + 'static {
     /// One register full of them.
     type Vector<S: Simd>: Copy;
 
-    /// Lanes of a register.
-    #[inline(always)]
-    fn lanes<S: Simd>() -> usize {
-        size_of::<Self::Vector<S>>() / size_of::<Self>()
-    }
-
     /// A register of zeros.
     fn zeros<S: Simd>(simd: S) -> Self::Vector<S>;
-
-    /// A register with `x` in every lane.
-    fn splat<S: Simd>(simd: S, x: Self) -> Self::Vector<S>;
 
     /// `a * b + c`, lane by lane.
     fn mul_add<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>, c: Self::Vector<S>) -> Self::Vector<S>;
@@ -27,21 +18,32 @@ pub trait Vectors: Copy + 'static {
 
     /// A slice as whole registers; what does not fill one is left out.
     fn vectors<S: Simd>(slice: &[Self]) -> &[Self::Vector<S>];
+
+    /// How many numbers a register holds.
+    fn lanes<S: Simd>() -> usize;
+
+    /// The same number in every lane.
+    fn splat<S: Simd>(simd: S, value: Self) -> Self::Vector<S>;
+
+    /// Whole registers to write to; what does not fill one is left out.
+    fn vectors_mut<S: Simd>(slice: &mut [Self]) -> &mut [Self::Vector<S>];
+
+    /// A register of a slice that may be shorter; zeros beyond it.
+    fn load_part<S: Simd>(simd: S, slice: &[Self]) -> Self::Vector<S>;
+
+    /// Writes as many lanes as the slice has places for.
+    fn store_part<S: Simd>(simd: S, slice: &mut [Self], a: Self::Vector<S>);
 }
 
 macro_rules! vectors {
-    ($type:ident, $vector:ident, $splat:ident, $mul_add:ident, $sum:ident, $slice:ident) => {
+    ($type:ident, $vector:ident, $splat:ident, $mul_add:ident, $sum:ident, $slice:ident,
+     $lanes:ident, $slice_mut:ident, $load:ident, $store:ident) => {
         impl Vectors for $type {
             type Vector<S: Simd> = S::$vector;
 
             #[inline(always)]
             fn zeros<S: Simd>(simd: S) -> S::$vector {
                 simd.$splat(0.0)
-            }
-
-            #[inline(always)]
-            fn splat<S: Simd>(simd: S, x: $type) -> S::$vector {
-                simd.$splat(x)
             }
 
             #[inline(always)]
@@ -58,12 +60,59 @@ macro_rules! vectors {
             fn vectors<S: Simd>(slice: &[$type]) -> &[S::$vector] {
                 S::$slice(slice).0
             }
+
+            #[inline(always)]
+            fn lanes<S: Simd>() -> usize {
+                S::$lanes
+            }
+
+            #[inline(always)]
+            fn splat<S: Simd>(simd: S, value: $type) -> S::$vector {
+                simd.$splat(value)
+            }
+
+            #[inline(always)]
+            fn vectors_mut<S: Simd>(slice: &mut [$type]) -> &mut [S::$vector] {
+                S::$slice_mut(slice).0
+            }
+
+            #[inline(always)]
+            fn load_part<S: Simd>(simd: S, slice: &[$type]) -> S::$vector {
+                simd.$load(slice)
+            }
+
+            #[inline(always)]
+            fn store_part<S: Simd>(simd: S, slice: &mut [$type], a: S::$vector) {
+                simd.$store(slice, a)
+            }
         }
     };
 }
 
-vectors!(f32, f32s, splat_f32s, mul_add_f32s, reduce_sum_f32s, as_simd_f32s);
-vectors!(f64, f64s, splat_f64s, mul_add_f64s, reduce_sum_f64s, as_simd_f64s);
+vectors!(
+    f32,
+    f32s,
+    splat_f32s,
+    mul_add_f32s,
+    reduce_sum_f32s,
+    as_simd_f32s,
+    F32_LANES,
+    as_mut_simd_f32s,
+    partial_load_f32s,
+    partial_store_f32s
+);
+vectors!(
+    f64,
+    f64s,
+    splat_f64s,
+    mul_add_f64s,
+    reduce_sum_f64s,
+    as_simd_f64s,
+    F64_LANES,
+    as_mut_simd_f64s,
+    partial_load_f64s,
+    partial_store_f64s
+);
 
 /// Asks for the cache line of an address that is read soon; any address will do.
 #[inline(always)]
