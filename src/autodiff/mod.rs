@@ -47,7 +47,8 @@ pub use check::check_gradients;
 pub use checkpoint::checkpoint;
 pub use ops::{
     cross_entropy::CrossEntropy,
+    options::{Conv, ConvTranspose, Pool},
     resize::Interpolation,
-    window::{Conv, ConvTranspose, Padding, PaddingMode, PerAxis, Pool},
+    window::{Padding, PaddingMode, PerAxis},
 };
 pub use var::{Var, without_gradients};

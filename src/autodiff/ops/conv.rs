@@ -11,7 +11,10 @@
 //! That by the input is a convolution of $dy$ too, one for each residue of $j$ by the stride. Another padding than with zeros is
 //! [`pad_spatial`](Var::pad_spatial) followed by a convolution without padding.
 
-use super::window::{Conv, PaddingMode, image_shape};
+use super::{
+    options::Conv,
+    window::{PaddingMode, image_shape},
+};
 use crate::{
     autodiff::Var,
     device::{

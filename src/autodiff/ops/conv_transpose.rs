@@ -7,7 +7,8 @@
 
 use super::{
     conv::{channel_sums, check_operands, operand},
-    window::{ConvTranspose, image_shape},
+    options::ConvTranspose,
+    window::image_shape,
 };
 use crate::{autodiff::Var, device::conv, error::Result, scalar::Scalar, tensor::Tensor};
 use ndarray::IxDyn;

@@ -18,7 +18,7 @@
 //! | [`max_pool`](super::Var::max_pool), [`avg_pool`](super::Var::avg_pool), [`global_avg_pool`](super::Var::global_avg_pool) | [`pool`] | to the first largest entry of each window; spread over each window |
 //! | [`resize`](super::Var::resize), [`pad_spatial`](super::Var::pad_spatial), [`channels_last`](super::Var::channels_last) | [`resize`] | the transposed interpolation; the modes moved back |
 //!
-//! [`window`] holds the options of convolutions and pools.
+//! [`options`] holds the options of convolutions and pools, [`window`] what they share.
 
 pub mod arithmetic;
 pub mod conv;
@@ -31,6 +31,7 @@ pub mod linear;
 pub mod losses;
 pub mod matmul;
 pub mod mode_product;
+pub mod options;
 pub mod pool;
 pub mod reductions;
 pub mod resize;

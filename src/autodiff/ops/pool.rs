@@ -6,8 +6,9 @@
 
 use super::{
     conv::operand,
+    options::Pool,
     resize::resampled,
-    window::{Pool, image_shape, spatial_modes},
+    window::{image_shape, spatial_modes},
 };
 use crate::{
     autodiff::Var,
