@@ -14,14 +14,25 @@
 //! | `columns.rs` | contraction of one mode column by column, MTTKRP's second half | `cpu/columns.rs` | `cuda/columns.rs` |
 //! | `losses.rs` | cross-entropy of rows, binary cross-entropy, with their gradients | `cpu/losses.rs` | not yet |
 //! | `place.rs` | a block put into a larger one; several joined | `cpu/place.rs` | through the host |
+//! | `activation.rs` | GELU and its kin, exp, log | `cpu/activation.rs` | |
+//! | `softmax.rs` | softmax along a mode | `cpu/softmax.rs` | |
+//! | `normalise.rs` | layer norm, RMS norm: each row | `cpu/normalise.rs` | |
+//! | `channels.rs` | sums and scales by channel: batch norm, GRN | `cpu/channels.rs` | |
+//! | `dropout.rs` | random zeros from a seed and a position | `cpu/dropout.rs` | |
+//! | `attention.rs` | scaled dot-product attention | `cpu/attention.rs` | |
+//! | `positions.rs` | scores looked up by relative position | `cpu/positions.rs` | |
 //! | `linalg.rs` | eigenvalues, SVD, QR, Cholesky of a matrix | `cpu/linalg.rs` | `cuda/linalg.rs` |
 //!
 //! `layout.rs` says where the entries of a tensor lie in its block, `storage.rs` holds the block.
 
+pub(crate) mod activation;
+pub(crate) mod attention;
+pub(crate) mod channels;
 pub(crate) mod columns;
 pub(crate) mod cpu;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
+pub(crate) mod dropout;
 pub(crate) mod elementwise;
 pub(crate) mod gather;
 pub(crate) mod gemm;
@@ -30,7 +41,10 @@ pub(crate) mod layout;
 pub(crate) mod linalg;
 pub(crate) mod losses;
 pub(crate) mod place;
+pub(crate) mod normalise;
+pub(crate) mod positions;
 pub(crate) mod reduce;
+pub(crate) mod softmax;
 pub(crate) mod storage;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -141,7 +155,6 @@ impl Device {
 
 /// The error of an operation that has no CUDA kernel yet.
 #[cfg(feature = "cuda")]
-#[allow(dead_code)] // Until the first such operation.
 pub(crate) fn cpu_only(operation: &'static str) -> Error {
     Error::new(ErrorKind::Unsupported, operation, "not on CUDA yet; move the tensors to the cpu with to_device")
 }

@@ -244,7 +244,8 @@ pub(crate) fn binary<T: Scalar>(cpu: &Cpu, f: Binary, a: (&[T], &Layout), b: (&[
     }
 }
 
-fn zip<T: Scalar>(
+/// `out[i] = f(a[i], b[i])` in row-major order; the layouts have one shape.
+pub(crate) fn zip<T: Scalar>(
     cpu: &Cpu,
     (a, a_at): (&[T], &Layout),
     (b, b_at): (&[T], &Layout),

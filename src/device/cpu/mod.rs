@@ -4,7 +4,11 @@
 //! block says why the places are disjoint. Loops are compiled for the processor at hand through [`pulp`]: a plain x86-64 build
 //! uses AVX2 or AVX-512 where they are there.
 
+pub(crate) mod activation;
+pub(crate) mod attention;
+pub(crate) mod channels;
 pub(crate) mod columns;
+pub(crate) mod dropout;
 pub(crate) mod elementwise;
 pub(crate) mod gather;
 pub(crate) mod gemm;
@@ -13,9 +17,14 @@ pub(crate) mod linalg;
 pub(crate) mod losses;
 pub(crate) mod math;
 pub(crate) mod place;
+pub(crate) mod math;
+pub(crate) mod normalise;
 pub(crate) mod pool;
+pub(crate) mod positions;
 pub(crate) mod reduce;
+pub(crate) mod rows;
 pub(crate) mod simd;
+pub(crate) mod softmax;
 
 use crate::scalar::Element;
 use rayon::{ThreadPool, ThreadPoolBuilder, prelude::*};
