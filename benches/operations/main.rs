@@ -5,11 +5,15 @@
 //! cargo bench --bench operations -- --case softmax --threads 2 --reps 15
 //! ```
 
+mod attention;
 mod dense;
+mod normalise;
 
 use clap::Parser;
-use std::time::Instant;
-use tenfold::{Device, Result};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use std::{cell::RefCell, hint::black_box, time::Instant};
+use tenfold::{Device, Result, Tensor, autodiff::Var};
 
 /// An operation with its shapes. `setup` makes the operands on the device; what it returns runs the operation once, and its
 /// backward pass too where the argument says so.
@@ -41,10 +45,31 @@ struct Arguments {
     bench: bool,
 }
 
+/// Standard normal numbers on the device.
+pub fn normal(device: &Device, shape: &[usize], seed: u64) -> Result<Tensor<f32>> {
+    Tensor::normal(shape.to_vec(), &mut ChaCha8Rng::seed_from_u64(seed))?.to_device(device)
+}
+
+/// Walks back from a gradient of ones where the pass says so.
+pub fn backward_of_ones(pass: Pass, y: Var<f32>) -> Result<()> {
+    thread_local!(static ONES: RefCell<Option<Tensor<f32>>> = const { RefCell::new(None) });
+    if pass == Pass::Forward {
+        return Ok(());
+    }
+    let known = ONES.take().filter(|ones| ones.shape() == y.shape());
+    let ones = match known {
+        Some(ones) => ones,
+        None => Tensor::ones(y.shape().to_vec())?.to_device(y.device())?,
+    };
+    ONES.set(Some(ones.clone()));
+    black_box(y.backward_from(ones)?);
+    Ok(())
+}
+
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let device = Device::cpu().threads(arguments.threads);
-    let cases = dense::CASES.iter();
+    let cases = [dense::CASES, normalise::CASES, attention::CASES].into_iter().flatten();
     for case in cases.filter(|case| arguments.case.as_deref().is_none_or(|name| name == case.name)) {
         let run = (case.setup)(&device)?;
         let forward = median(arguments.reps, || run(Pass::Forward))?;

@@ -46,4 +46,5 @@ pub use backward::{Flow, Gradients};
 pub use check::check_gradients;
 pub use checkpoint::checkpoint;
 pub use ops::cross_entropy::CrossEntropy;
+pub use ops::{attention::Attention, batch_norm::BatchNorm, disentangled::RelativePositions};
 pub use var::{Var, without_gradients};

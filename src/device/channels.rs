@@ -34,12 +34,7 @@ pub(crate) fn squares<T: Scalar>(at: Channels, x: Flat<'_, T>) -> Result<Vec<T>>
 }
 
 /// The sums of dy and of `dy (x - shift)` for each group and channel; the shift has an entry a channel.
-pub(crate) fn sums<T: Scalar>(
-    at: Channels,
-    x: Flat<'_, T>,
-    shift: &[T],
-    dy: Flat<'_, T>,
-) -> Result<(Vec<T>, Vec<T>)> {
+pub(crate) fn sums<T: Scalar>(at: Channels, x: Flat<'_, T>, shift: &[T], dy: Flat<'_, T>) -> Result<(Vec<T>, Vec<T>)> {
     match &x.storage.device().0 {
         Kind::Cpu(cpu) => Ok(cpu::channels::sums(cpu, at, x.host(at.name)?, shift, dy.host(at.name)?)),
         #[cfg(feature = "cuda")]

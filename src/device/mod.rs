@@ -42,6 +42,7 @@ pub(crate) mod linalg;
 pub(crate) mod losses;
 pub(crate) mod place;
 pub(crate) mod normalise;
+pub(crate) mod place;
 pub(crate) mod positions;
 pub(crate) mod reduce;
 pub(crate) mod softmax;

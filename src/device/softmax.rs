@@ -1,6 +1,10 @@
 //! Softmax and its logarithm along one mode.
 
-use super::{Device, Kind as Place, cpu, layout::Layout, storage::{Flat, Storage}};
+use super::{
+    Device, Kind as Place, cpu,
+    layout::Layout,
+    storage::{Flat, Storage},
+};
 use crate::{error::Result, scalar::Scalar};
 
 /// Which of the two.

@@ -13,15 +13,37 @@
 //! | [`mse_loss`](super::Var::mse_loss), [`bce_with_logits`](super::Var::bce_with_logits) | [`losses`] | difference; probability less target |
 //! | [`sum`](super::Var::sum), [`mean`](super::Var::mean), [`max_mode`](super::Var::max_mode), .. | [`reductions`] | the gradient repeated, or put where the maximum was |
 //! | [`reshape`](super::Var::reshape), [`permute`](super::Var::permute), [`slice`](super::Var::slice), [`concat`](super::Var::concat), .. | [`shape`] | the entries moved back |
+//! | [`gelu`](super::Var::gelu), [`gelu_tanh`](super::Var::gelu_tanh) | [`gelu`] | times the derivative, from x |
+//! | [`relu`](super::Var::relu), [`relu6`](super::Var::relu6) | [`relu`] | where x is in the linear part |
+//! | [`sigmoid`](super::Var::sigmoid), [`silu`](super::Var::silu), [`tanh`](super::Var::tanh) | [`sigmoid`] | times the derivative, from the result |
+//! | [`exp`](super::Var::exp), [`log`](super::Var::log) | [`exponential`] | times the result; over x |
+//! | [`softmax`](super::Var::softmax), [`log_softmax`](super::Var::log_softmax), [`masked_softmax`](super::Var::masked_softmax) | [`softmax`] | less its mean under the result |
+//! | [`layer_norm`](super::Var::layer_norm), [`rms_norm`](super::Var::rms_norm) | [`layer_norm`] | less what moves mean and variance of the row; column sums |
+//! | [`batch_norm`](super::Var::batch_norm), [`batch_norm_training`](super::Var::batch_norm_training) | [`batch_norm`] | a factor a channel; less what moves the statistics |
+//! | [`grn`](super::Var::grn) | [`grn`] | a factor a sample and channel; what moves the norms |
+//! | [`dropout`](super::Var::dropout), [`stochastic_depth`](super::Var::stochastic_depth) | [`dropout`] | the same factors, computed again |
+//! | [`attention`](super::Var::attention) | [`attention`] | probabilities computed again block by block, five products |
+//! | [`disentangled_bias`](super::Var::disentangled_bias) | [`disentangled`] | entries added up where they were looked up |
 
 pub mod arithmetic;
 pub mod cp;
 pub mod cross_entropy;
 pub mod embedding;
 pub mod gather;
+pub mod attention;
+pub mod batch_norm;
+pub mod disentangled;
+pub mod dropout;
+pub mod exponential;
+pub mod gelu;
+pub mod grn;
+pub mod layer_norm;
 pub mod linear;
 pub mod losses;
 pub mod matmul;
 pub mod mode_product;
 pub mod reductions;
+pub mod relu;
 pub mod shape;
+pub mod sigmoid;
+pub mod softmax;

@@ -71,13 +71,7 @@ pub(crate) fn forward<T: Scalar>(cpu: &Cpu, f: Activation, x: &[T], out: &mut [T
 }
 
 /// `dx[i] = dy[i] f'`, from the argument or the result.
-pub(crate) fn backward<T: Scalar>(
-    cpu: &Cpu,
-    f: Activation,
-    saved: (&[T], &Layout),
-    dy: (&[T], &Layout),
-    dx: &mut [T],
-) {
+pub(crate) fn backward<T: Scalar>(cpu: &Cpu, f: Activation, saved: (&[T], &Layout), dy: (&[T], &Layout), dx: &mut [T]) {
     let Numbers { half, sqrt_half, density, tanh_scale, cubic, six } = Numbers::<T>::new();
     let (zero, one, three) = (T::zero(), T::one(), T::of(3.0));
     macro_rules! run {

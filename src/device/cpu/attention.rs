@@ -221,9 +221,8 @@ pub(crate) fn backward<T: Scalar>(cpu: &Cpu, p: &Problem<'_, T>, saved: &Saved<'
     // Heads that share a slice of the bias add to it one after the other.
     let slice = layout.shape()[2] * layout.shape()[3];
     let (own_batch, own_head) = (layout.shape()[0] > 1, layout.shape()[1] > 1);
-    let group_of = |(b, h): (usize, usize)| {
-        (if own_batch { b } else { 0 }) * layout.shape()[1] + if own_head { h } else { 0 }
-    };
+    let group_of =
+        |(b, h): (usize, usize)| (if own_batch { b } else { 0 }) * layout.shape()[1] + if own_head { h } else { 0 };
     let groups = bias.len() / slice;
     if groups >= cpu.thread_count().min(pairs) {
         let mut members = vec![Vec::new(); groups];

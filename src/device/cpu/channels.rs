@@ -207,7 +207,10 @@ pub(crate) fn combine<T: Scalar>(
             || {
                 for (row, dx) in range.clone().zip(dx.chunks_exact_mut(n)) {
                     let (here, group) = (row * n..(row + 1) * n, row / at.rows * n);
-                    combine_row([&x[here.clone()], &dy[here], shift, &a[group..group + n], &b[group..group + n], c], dx);
+                    combine_row(
+                        [&x[here.clone()], &dy[here], shift, &a[group..group + n], &b[group..group + n], c],
+                        dx,
+                    );
                 }
             },
         )

@@ -19,6 +19,7 @@ pub(crate) mod math;
 pub(crate) mod place;
 pub(crate) mod math;
 pub(crate) mod normalise;
+pub(crate) mod place;
 pub(crate) mod pool;
 pub(crate) mod positions;
 pub(crate) mod reduce;

@@ -84,7 +84,8 @@ pub(crate) fn backward<T: Scalar>(
             #[inline(always)]
             || {
                 let statistics = &statistics.as_chunks::<2>().0[range.clone()];
-                let operands = x[range.start * n..range.end * n].chunks_exact(n).zip(dy[range.start * n..].chunks_exact(n));
+                let operands =
+                    x[range.start * n..range.end * n].chunks_exact(n).zip(dy[range.start * n..].chunks_exact(n));
                 for (((x, dy), &[mean, scale]), dx) in operands.zip(statistics).zip(dx.chunks_exact_mut(n)) {
                     // With g = w dy and x^ = (x - mean) scale: dx = scale (g - mean(g) - x^ mean(g x^)).
                     let (sum, dot) = rows::sums3(x, dy, weight, |x, dy, w| {

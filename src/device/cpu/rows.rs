@@ -109,7 +109,9 @@ pub(crate) fn sums3<T: Scalar>(x: &[T], y: &[T], z: &[T], f: impl Fn(T, T, T) ->
         }
     }
     let (mut a_last, mut b_last) = ([T::zero(); LANES], [T::zero(); LANES]);
-    for (((a_last, b_last), (&x, &y)), &z) in a_last.iter_mut().zip(&mut b_last).zip(x_rest.iter().zip(y_rest)).zip(z_rest) {
+    for (((a_last, b_last), (&x, &y)), &z) in
+        a_last.iter_mut().zip(&mut b_last).zip(x_rest.iter().zip(y_rest)).zip(z_rest)
+    {
         (*a_last, *b_last) = f(x, y, z);
     }
     for l in 0..LANES {
