@@ -1,6 +1,9 @@
 //! Activations: one number in, one number out, and their derivatives.
 
-use super::{Kind, cpu, elementwise, layout::Layout, storage::Storage};
+use super::{
+    Kind, cpu,
+    storage::{Flat, Storage},
+};
 use crate::{error::Result, scalar::Scalar};
 
 /// A function of one number.
@@ -44,42 +47,26 @@ impl Activation {
     }
 }
 
-/// The function of every entry, in row-major order.
-pub(crate) fn forward<T: Scalar>(f: Activation, x: &Storage<T>, layout: &Layout) -> Result<Storage<T>> {
-    let name = f.name();
-    match &x.device().0 {
-        Kind::Cpu(cpu) => {
-            let mut out = Storage::uninit(x.device(), layout.len())?;
-            match layout.contiguous_range() {
-                Some(range) => cpu::activation::forward(cpu, f, &x.host(name)?[range], out.host_mut(name)?),
-                // The copy knows how to walk strides, the functions are compiled once.
-                None => {
-                    let here = elementwise::copy(x, layout)?;
-                    cpu::activation::forward(cpu, f, here.host(name)?, out.host_mut(name)?);
-                }
-            }
-            Ok(out)
-        }
+/// The function of every entry.
+pub(crate) fn forward<T: Scalar>(f: Activation, x: Flat<'_, T>) -> Result<Storage<T>> {
+    let (name, device) = (f.name(), x.storage.device());
+    let mut y = Storage::uninit(device, x.len)?;
+    match &device.0 {
+        Kind::Cpu(cpu) => cpu::activation::forward(cpu, f, x.host(name)?, y.host_mut(name)?),
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => Err(super::cpu_only(name)),
+        Kind::Cuda(_) => return Err(super::cpu_only(name)),
     }
+    Ok(y)
 }
 
-/// `dy f'` in row-major order, from the argument or the result (see [`Activation::saves_result`]).
-pub(crate) fn backward<T: Scalar>(
-    f: Activation,
-    (saved, saved_at): (&Storage<T>, &Layout),
-    (dy, dy_at): (&Storage<T>, &Layout),
-) -> Result<Storage<T>> {
-    let name = f.name();
-    match &saved.device().0 {
-        Kind::Cpu(cpu) => {
-            let mut dx = Storage::uninit(saved.device(), saved_at.len())?;
-            let (saved, dy) = ((saved.host(name)?, saved_at), (dy.host(name)?, dy_at));
-            cpu::activation::backward(cpu, f, saved, dy, dx.host_mut(name)?);
-            Ok(dx)
-        }
+/// `dy f'`, from the argument or the result (see [`Activation::saves_result`]).
+pub(crate) fn backward<T: Scalar>(f: Activation, saved: Flat<'_, T>, dy: Flat<'_, T>) -> Result<Storage<T>> {
+    let (name, device) = (f.name(), saved.storage.device());
+    let mut dx = Storage::uninit(device, saved.len)?;
+    match &device.0 {
+        Kind::Cpu(cpu) => cpu::activation::backward(cpu, f, saved.host(name)?, dy.host(name)?, dx.host_mut(name)?),
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => Err(super::cpu_only(name)),
+        Kind::Cuda(_) => return Err(super::cpu_only(name)),
     }
+    Ok(dx)
 }

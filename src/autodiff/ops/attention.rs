@@ -368,13 +368,14 @@ mod tests {
 
     #[test]
     fn views_of_projections_are_not_copied() {
-        let x = Var::parameter(normal(&[2, 5, 12], 1));
-        let split = x.value().reshape([2, 5, 3, 4]).unwrap().permute(&[0, 2, 1, 3]).unwrap().into_dyn();
-        let q = Var::parameter(split);
-        let y = q.attention(&q, &q, &Attention::new()).unwrap();
-        assert_eq!(y.value().strides(), q.value().strides());
+        let split = normal(&[2, 5, 12], 1).reshape([2, 5, 3, 4]).unwrap().permute(&[0, 2, 1, 3]).unwrap().into_dyn();
+        let [q, k, v] = [(); 3].map(|()| Var::parameter(split.clone()));
+        let y = q.attention(&k, &v, &Attention::new()).unwrap();
+        assert_eq!(y.value().strides(), split.strides());
         let gradients = y.sum().unwrap().backward().unwrap();
-        assert_eq!(gradients.of(&q).unwrap().strides(), q.value().strides());
+        for x in [&q, &k, &v] {
+            assert_eq!(gradients.of(x).unwrap().strides(), split.strides());
+        }
     }
 
     #[test]

@@ -18,14 +18,16 @@ use crate::{
     scalar::Scalar,
     tensor::Tensor,
 };
+use ndarray::IxDyn;
 
 /// The activation of every entry; what [`Activation::saves_result`] names is kept for the way back.
 pub(super) fn activate<T: Scalar>(x: &Var<T>, f: Activation) -> Result<Var<T>> {
-    let y = Tensor::row_major(activation::forward(f, &x.value().storage, &x.value().layout)?, x.shape());
-    let saved = Var::records(&[x]).then(|| if f.saves_result() { y.clone() } else { x.value().clone() });
+    let here = x.value().to_contiguous()?;
+    let y: Tensor<T, IxDyn> = Tensor::row_major(activation::forward(f, here.flat())?, x.shape());
+    let saved = Var::records(&[x]).then(|| if f.saves_result() { y.clone() } else { here });
     Ok(Var::record(f.name(), y, &[x], move |dy, flow| {
         let Some(saved) = saved else { return Ok(()) };
-        let dx = activation::backward(f, (&saved.storage, &saved.layout), (&dy.storage, &dy.layout))?;
+        let dx = activation::backward(f, saved.flat(), dy.to_contiguous()?.flat())?;
         flow.give(0, Tensor::row_major(dx, saved.shape()))
     }))
 }

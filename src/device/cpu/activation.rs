@@ -1,13 +1,7 @@
 //! Activations on the host: one read and one write forward, two reads and one write back.
 
-use super::{
-    Cpu,
-    elementwise::{map, zip},
-};
-use crate::{
-    device::{activation::Activation, layout::Layout},
-    scalar::Scalar,
-};
+use super::{Cpu, elementwise::rows, vectorized};
+use crate::{device::activation::Activation, scalar::Scalar};
 
 /// Numbers that the formulas need, in the type at hand.
 struct Numbers<T> {
@@ -34,16 +28,45 @@ impl<T: Scalar> Numbers<T> {
     }
 }
 
+/// `out[i] = f(x[i])`, with a plain loop: what is as large as these functions is inlined into nothing less.
+#[inline(always)]
+fn each<T: Scalar>(cpu: &Cpu, x: &[T], out: &mut [T], f: impl Fn(T) -> T + Sync) {
+    rows(cpu, out, 1, |range, out| {
+        vectorized(
+            #[inline(always)]
+            || {
+                for (out, &x) in out.iter_mut().zip(&x[range]) {
+                    *out = f(x);
+                }
+            },
+        )
+    });
+}
+
+/// `out[i] = f(x[i], y[i])`
+#[inline(always)]
+fn each2<T: Scalar>(cpu: &Cpu, x: &[T], y: &[T], out: &mut [T], f: impl Fn(T, T) -> T + Sync) {
+    rows(cpu, out, 1, |range, out| {
+        vectorized(
+            #[inline(always)]
+            || {
+                for (out, (&x, &y)) in out.iter_mut().zip(x[range.clone()].iter().zip(&y[range])) {
+                    *out = f(x, y);
+                }
+            },
+        )
+    });
+}
+
 /// `out[i] = f(x[i])`
 pub(crate) fn forward<T: Scalar>(cpu: &Cpu, f: Activation, x: &[T], out: &mut [T]) {
     let Numbers { half, sqrt_half, tanh_scale, cubic, six, .. } = Numbers::<T>::new();
     let (zero, one) = (T::zero(), T::one());
     macro_rules! run {
         (|$x:ident| $y:expr) => {
-            map(
+            each(
                 cpu,
                 x,
-                &Layout::contiguous(&[x.len()]),
                 out,
                 #[inline(always)]
                 move |$x: T| $y,
@@ -71,12 +94,12 @@ pub(crate) fn forward<T: Scalar>(cpu: &Cpu, f: Activation, x: &[T], out: &mut [T
 }
 
 /// `dx[i] = dy[i] f'`, from the argument or the result.
-pub(crate) fn backward<T: Scalar>(cpu: &Cpu, f: Activation, saved: (&[T], &Layout), dy: (&[T], &Layout), dx: &mut [T]) {
+pub(crate) fn backward<T: Scalar>(cpu: &Cpu, f: Activation, saved: &[T], dy: &[T], dx: &mut [T]) {
     let Numbers { half, sqrt_half, density, tanh_scale, cubic, six } = Numbers::<T>::new();
-    let (zero, one, three) = (T::zero(), T::one(), T::of(3.0));
+    let (zero, one, three, far) = (T::zero(), T::one(), T::of(3.0), T::of(64.0));
     macro_rules! run {
         (|$x:ident, $dy:ident| $dx:expr) => {
-            zip(
+            each2(
                 cpu,
                 saved,
                 dy,
@@ -95,6 +118,9 @@ pub(crate) fn backward<T: Scalar>(cpu: &Cpu, f: Activation, saved: (&[T], &Layou
         }),
         // s + x s (1 - s) 2u', s = 1 / (1 + e^(-2 u))
         Activation::GeluTanh => run!(|x, dy| {
+            // Beyond, the slope is 0 or 1 to the last bit, and the cube would overflow.
+            let x = if x > far { far } else { x };
+            let x = if x < -far { -far } else { x };
             let square = x * x;
             let s = (tanh_scale * x * cubic.mul_add(square, one)).logistic();
             let slope = tanh_scale * (three * cubic).mul_add(square, one);

@@ -134,12 +134,22 @@ impl<T: Scalar> Problem<'_, T> {
 #[inline(always)]
 fn add_row<T: Scalar>(block: &[T], at: usize, stride: isize, out: &mut [T]) {
     match stride {
-        1 => out.iter_mut().zip(&block[at..]).for_each(|(out, &term)| *out += term),
+        1 => {
+            for (out, &term) in out.iter_mut().zip(&block[at..]) {
+                *out += term;
+            }
+        }
         0 => {
             let term = block[at];
-            out.iter_mut().for_each(|out| *out += term);
+            for out in out.iter_mut() {
+                *out += term;
+            }
         }
-        _ => out.iter_mut().enumerate().for_each(|(j, out)| *out += block[at.wrapping_add_signed(j as isize * stride)]),
+        _ => {
+            for (j, out) in out.iter_mut().enumerate() {
+                *out += block[at.wrapping_add_signed(j as isize * stride)];
+            }
+        }
     }
 }
 
@@ -181,7 +191,9 @@ pub(crate) fn forward<T: Scalar>(cpu: &Cpu, p: &Problem<'_, T>, (out, layout): (
                         *lse = softmax::soften(scores);
                         if let Some(drop) = &p.drop {
                             dropout::factors_inline(drop, p.count(head, row), factors);
-                            scores.iter_mut().zip(&*factors).for_each(|(score, &factor)| *score *= factor);
+                            for (score, &factor) in scores.iter_mut().zip(&*factors) {
+                                *score *= factor;
+                            }
                         }
                     }
                 },
@@ -249,7 +261,9 @@ pub(crate) fn backward<T: Scalar>(cpu: &Cpu, p: &Problem<'_, T>, saved: &Saved<'
     });
     bias.fill(T::zero());
     for own in sums {
-        bias.iter_mut().zip(own.as_slice()).for_each(|(sum, &own)| *sum += own);
+        for (sum, &own) in bias.iter_mut().zip(own.as_slice()) {
+            *sum += own;
+        }
     }
 }
 
@@ -403,7 +417,11 @@ fn add_slopes<T: Scalar>(slopes: &[T], bias: &mut [T]) {
         #[inline(always)]
         || match bias {
             [sum] if slopes.len() > 1 => *sum += rows::sum(slopes, |slope| slope),
-            _ => bias.iter_mut().zip(slopes).for_each(|(bias, &slope)| *bias += slope),
+            _ => {
+                for (bias, &slope) in bias.iter_mut().zip(slopes) {
+                    *bias += slope;
+                }
+            }
         },
     );
 }

@@ -40,14 +40,18 @@ fn by_group<T: Scalar>(
     let mut out = vec![T::zero(); at.groups * width];
     for ((group, _), found) in segments.iter().zip(found) {
         let out = &mut out[group * width..(group + 1) * width];
-        out.iter_mut().zip(found).for_each(|(out, found)| *out += found);
+        for (out, found) in out.iter_mut().zip(found) {
+            *out += found;
+        }
     }
     out
 }
 
 #[inline(always)]
 fn add_up<T: Scalar>(sums: &mut [T], terms: &mut [T]) {
-    sums.iter_mut().zip(terms).for_each(|(sum, term)| *sum += std::mem::take(term));
+    for (sum, term) in sums.iter_mut().zip(terms) {
+        *sum += std::mem::take(term);
+    }
 }
 
 pub(crate) fn squares<T: Scalar>(cpu: &Cpu, at: Channels, x: &[T]) -> Vec<T> {
@@ -58,7 +62,9 @@ pub(crate) fn squares<T: Scalar>(cpu: &Cpu, at: Channels, x: &[T]) -> Vec<T> {
             || {
                 for block in x[entries(x, at, segment)].chunks(BLOCK * at.channels) {
                     for x in block.chunks_exact(at.channels) {
-                        short.iter_mut().zip(x).for_each(|(sum, &x)| *sum = x.mul_add(x, *sum));
+                        for (sum, &x) in short.iter_mut().zip(x) {
+                            *sum = x.mul_add(x, *sum);
+                        }
                     }
                     add_up(sums, &mut short);
                 }
@@ -117,10 +123,14 @@ pub(crate) fn moments<T: Scalar>(cpu: &Cpu, at: Channels, x: &[T]) -> (Vec<T>, V
                 for block in x[entries(x, at, &segments[i])].chunks(BLOCK * n) {
                     let here = block.len() / n;
                     for x in block.chunks_exact(n) {
-                        own_mean.iter_mut().zip(x).for_each(|(sum, &x)| *sum += x);
+                        for (sum, &x) in own_mean.iter_mut().zip(x) {
+                            *sum += x;
+                        }
                     }
                     let share = T::of(here as f64).recip();
-                    own_mean.iter_mut().for_each(|mean| *mean *= share);
+                    for mean in own_mean.iter_mut() {
+                        *mean *= share;
+                    }
                     for x in block.chunks_exact(n) {
                         deviations(x, &own_mean, &mut own_square);
                     }
@@ -138,7 +148,9 @@ pub(crate) fn moments<T: Scalar>(cpu: &Cpu, at: Channels, x: &[T]) -> (Vec<T>, V
         join(&mut mean, &mut square, count, &own_mean, &own_square, own_count);
         count += own_count;
     }
-    square.iter_mut().for_each(|s| *s /= T::of(count as f64));
+    for s in square.iter_mut() {
+        *s /= T::of(count as f64);
+    }
     (mean, square)
 }
 

@@ -244,8 +244,7 @@ pub(crate) fn binary<T: Scalar>(cpu: &Cpu, f: Binary, a: (&[T], &Layout), b: (&[
     }
 }
 
-/// `out[i] = f(a[i], b[i])` in row-major order; the layouts have one shape.
-pub(crate) fn zip<T: Scalar>(
+fn zip<T: Scalar>(
     cpu: &Cpu,
     (a, a_at): (&[T], &Layout),
     (b, b_at): (&[T], &Layout),

@@ -103,8 +103,12 @@ pub(crate) fn backward<T: Scalar>(
     db.fill(T::zero());
     for own in sums {
         let (own_dw, own_db) = own.as_slice().split_at(n);
-        dw.iter_mut().zip(own_dw).for_each(|(sum, &own)| *sum += own);
-        db.iter_mut().zip(own_db).for_each(|(sum, &own)| *sum += own);
+        for (sum, &own) in dw.iter_mut().zip(own_dw) {
+            *sum += own;
+        }
+        for (sum, &own) in db.iter_mut().zip(own_db) {
+            *sum += own;
+        }
     }
 }
 

@@ -34,7 +34,9 @@ pub(crate) fn gather<T: Scalar>(
                 Some((x, index, width)) => {
                     let x = x[row * width..].chunks_exact(width).zip(index[i * m..].chunks_exact(m));
                     for ((x, index), out) in x.zip(tile.chunks_exact_mut(m)) {
-                        out.iter_mut().zip(index).for_each(|(out, &at)| *out = scale * x[at as usize]);
+                        for (out, &at) in out.iter_mut().zip(index) {
+                            *out = scale * x[at as usize];
+                        }
                     }
                 }
                 None => tile.fill(T::zero()),
@@ -74,7 +76,9 @@ pub(crate) fn scatter_rows<T: Scalar>(
             for (&dy, &at) in dy[row * m..(row + 1) * m].iter().zip(index) {
                 out[at as usize] += dy;
             }
-            out.iter_mut().for_each(|out| *out *= scale);
+            for out in out.iter_mut() {
+                *out *= scale;
+            }
         }
     });
 }
@@ -108,7 +112,9 @@ pub(crate) fn scatter_columns<T: Scalar>(
                     }
                 }
             }
-            tile.iter_mut().for_each(|out| *out *= scale);
+            for out in tile.iter_mut() {
+                *out *= scale;
+            }
             column += count;
         }
     });

@@ -76,11 +76,15 @@ fn add_mask<T: Scalar>(x: &[T], mask: &[T], at: usize, stride: isize, y: &mut [T
     match stride {
         1 => {
             let terms = x.iter().zip(&mask[at..]);
-            y.iter_mut().zip(terms).for_each(|(y, (&x, &m))| *y = x + m);
+            for (y, (&x, &m)) in y.iter_mut().zip(terms) {
+                *y = x + m;
+            }
         }
         0 => {
             let m = mask[at];
-            y.iter_mut().zip(x).for_each(|(y, &x)| *y = x + m);
+            for (y, &x) in y.iter_mut().zip(x) {
+                *y = x + m;
+            }
         }
         _ => y
             .iter_mut()
@@ -98,10 +102,14 @@ pub(crate) fn soften<T: Scalar>(y: &mut [T]) -> T {
         y.fill(T::zero());
         return T::infinity();
     }
-    y.iter_mut().for_each(|y| *y = (*y - most).exponential_nonpositive());
+    for y in y.iter_mut() {
+        *y = (*y - most).exponential_nonpositive();
+    }
     let sum = rows::sum(y, |y| y);
     let factor = sum.recip();
-    y.iter_mut().for_each(|y| *y *= factor);
+    for y in y.iter_mut() {
+        *y *= factor;
+    }
     most + sum.logarithm()
 }
 
@@ -111,8 +119,15 @@ fn log_soften<T: Scalar>(y: &mut [T]) {
     if most == T::neg_infinity() {
         return;
     }
-    let shift = rows::sum(y, |y| (y - most).exponential_nonpositive()).logarithm();
-    y.iter_mut().for_each(|y| *y = (*y - most) - shift);
+    let sum = rows::sum(
+        y,
+        #[inline(always)]
+        |y| (y - most).exponential_nonpositive(),
+    );
+    let shift = sum.logarithm();
+    for y in y.iter_mut() {
+        *y = (*y - most) - shift;
+    }
 }
 
 /// `dx = y (dy - sum(y dy))`, or `dx = dy - e^y sum(dy)` for the logarithm, row by row.
@@ -133,7 +148,13 @@ pub(crate) fn backward<T: Scalar>(cpu: &Cpu, kind: Kind, y: &[T], dy: &[T], n: u
                         }
                         Kind::LogSoftmax => {
                             let sum = rows::sum(dy, |dy| dy);
-                            combine(y, dy, dx, |y, dy| dy - y.exponential_nonpositive() * sum);
+                            combine(
+                                y,
+                                dy,
+                                dx,
+                                #[inline(always)]
+                                |y, dy| dy - y.exponential_nonpositive() * sum,
+                            );
                         }
                     }
                 }
@@ -144,7 +165,9 @@ pub(crate) fn backward<T: Scalar>(cpu: &Cpu, kind: Kind, y: &[T], dy: &[T], n: u
 
 #[inline(always)]
 fn combine<T: Scalar>(y: &[T], dy: &[T], dx: &mut [T], f: impl Fn(T, T) -> T) {
-    dx.iter_mut().zip(y.iter().zip(dy)).for_each(|(dx, (&y, &dy))| *dx = f(y, dy));
+    for (dx, (&y, &dy)) in dx.iter_mut().zip(y.iter().zip(dy)) {
+        *dx = f(y, dy);
+    }
 }
 
 /// The softmax along the middle of `[before, n, after]`, `WIDE` columns at a time.
