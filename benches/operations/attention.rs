@@ -1,6 +1,9 @@
 //! Attention.
 
-use super::{Case, Pass, Run, backward_of_ones, normal};
+use super::{
+    Case, Run,
+    dense::{case, normal},
+};
 use tenfold::{
     Device, Result,
     autodiff::{Attention, RelativePositions, Var},
@@ -14,32 +17,29 @@ pub const CASES: &[Case] = &[
 ];
 
 fn attention(device: &Device, biased: bool) -> Result<Run> {
-    let operand = |seed| Ok::<_, tenfold::Error>(Var::parameter(normal(device, &[8, 12, 512, 64], seed)?));
-    let (q, k, v) = (operand(1)?, operand(2)?, operand(3)?);
-    let mut options = Attention::new();
+    let mut leaves = vec![normal(device, &[8, 12, 512, 64])?; 3];
     if biased {
-        options = options.bias(&Var::parameter(normal(device, &[1, 12, 512, 512], 4)?));
+        leaves.push(normal(device, &[1, 12, 512, 512])?);
     }
-    Ok(Box::new(move |pass: Pass| backward_of_ones(pass, q.attention(&k, &v, &options)?)))
+    case(leaves, |v| {
+        let options = v[3..].iter().fold(Attention::new(), |options, bias| options.bias(bias));
+        v[0].attention(&v[1], &v[2], &options)
+    })
 }
 
 /// Projections `[B, N, H d]` in and out.
 fn views(device: &Device) -> Result<Run> {
-    let operand = |seed| Ok::<_, tenfold::Error>(Var::parameter(normal(device, &[8, 197, 768], seed)?));
-    let (q, k, v) = (operand(1)?, operand(2)?, operand(3)?);
     let split = |x: &Var<f32>| x.reshape([8, 197, 12, 64])?.permute(&[0, 2, 1, 3]);
-    Ok(Box::new(move |pass: Pass| {
-        let y = split(&q)?.attention(&split(&k)?, &split(&v)?, &Attention::new())?;
-        backward_of_ones(pass, y.permute(&[0, 2, 1, 3])?.reshape([8, 197, 768])?)
-    }))
+    case(vec![normal(device, &[8, 197, 768])?; 3], move |v| {
+        let y = split(&v[0])?.attention(&split(&v[1])?, &split(&v[2])?, &Attention::new())?;
+        y.permute(&[0, 2, 1, 3])?.reshape([8, 197, 768])
+    })
 }
 
 /// The bias alone, from the products with the keys and queries of positions.
 fn disentangled(device: &Device) -> Result<Run> {
-    let operand = |seed| Ok::<_, tenfold::Error>(Var::parameter(normal(device, &[2, 12, 512, 512], seed)?));
-    let (c2p, p2c) = (operand(1)?, operand(2)?);
     let positions = RelativePositions::new(512, 512, 256, 256, 512)?;
-    Ok(Box::new(move |pass: Pass| {
-        backward_of_ones(pass, Var::disentangled_bias(Some(&c2p), Some(&p2c), &positions, 0.1)?)
-    }))
+    case(vec![normal(device, &[2, 12, 512, 512])?; 2], move |v| {
+        Var::disentangled_bias(Some(&v[0]), Some(&v[1]), &positions, 0.1)
+    })
 }

@@ -10,10 +10,8 @@ mod dense;
 mod normalise;
 
 use clap::Parser;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-use std::{cell::RefCell, hint::black_box, time::Instant};
-use tenfold::{Device, Result, Tensor, autodiff::Var};
+use std::time::Instant;
+use tenfold::{Device, Result};
 
 /// An operation with its shapes. `setup` makes the operands on the device; what it returns runs the operation once, and its
 /// backward pass too where the argument says so.
@@ -43,27 +41,6 @@ struct Arguments {
     /// Given by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
-}
-
-/// Standard normal numbers on the device.
-pub fn normal(device: &Device, shape: &[usize], seed: u64) -> Result<Tensor<f32>> {
-    Tensor::normal(shape.to_vec(), &mut ChaCha8Rng::seed_from_u64(seed))?.to_device(device)
-}
-
-/// Walks back from a gradient of ones where the pass says so.
-pub fn backward_of_ones(pass: Pass, y: Var<f32>) -> Result<()> {
-    thread_local!(static ONES: RefCell<Option<Tensor<f32>>> = const { RefCell::new(None) });
-    if pass == Pass::Forward {
-        return Ok(());
-    }
-    let known = ONES.take().filter(|ones| ones.shape() == y.shape());
-    let ones = match known {
-        Some(ones) => ones,
-        None => Tensor::ones(y.shape().to_vec())?.to_device(y.device())?,
-    };
-    ONES.set(Some(ones.clone()));
-    black_box(y.backward_from(ones)?);
-    Ok(())
 }
 
 fn main() -> Result<()> {

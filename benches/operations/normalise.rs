@@ -1,6 +1,9 @@
 //! Activations, softmax, normalisation, dropout.
 
-use super::{Case, Pass, Run, backward_of_ones, normal};
+use super::{
+    Case, Run,
+    dense::{case, normal},
+};
 use tenfold::{Device, Result, autodiff::Var};
 
 pub const CASES: &[Case] = &[
@@ -22,34 +25,27 @@ pub const CASES: &[Case] = &[
 ];
 
 fn unary(device: &Device, shape: &[usize], operation: fn(&Var<f32>) -> Result<Var<f32>>) -> Result<Run> {
-    let x = Var::parameter(normal(device, shape, 1)?);
-    Ok(Box::new(move |pass: Pass| backward_of_ones(pass, operation(&x)?)))
+    case(vec![normal(device, shape)?], move |v| operation(&v[0]))
 }
 
 fn layer_norm(device: &Device, shape: [usize; 2]) -> Result<Run> {
-    let x = Var::parameter(normal(device, &shape, 1)?);
-    let (w, b) = (Var::parameter(normal(device, &shape[1..], 2)?), Var::parameter(normal(device, &shape[1..], 3)?));
-    Ok(Box::new(move |pass: Pass| backward_of_ones(pass, x.layer_norm(Some(&w), Some(&b), 1e-6)?)))
+    let leaves = vec![normal(device, &shape)?, normal(device, &shape[1..])?, normal(device, &shape[1..])?];
+    case(leaves, |v| v[0].layer_norm(Some(&v[1]), Some(&v[2]), 1e-6))
 }
 
 fn rms_norm(device: &Device) -> Result<Run> {
-    let x = Var::parameter(normal(device, &[4096, 768], 1)?);
-    let w = Var::parameter(normal(device, &[768], 2)?);
-    Ok(Box::new(move |pass: Pass| backward_of_ones(pass, x.rms_norm(Some(&w), 1e-6)?)))
+    case(vec![normal(device, &[4096, 768])?, normal(device, &[768])?], |v| v[0].rms_norm(Some(&v[1]), 1e-6))
 }
 
 fn batch_norm(device: &Device) -> Result<Run> {
-    let x = Var::parameter(normal(device, &[12544, 96], 1)?);
-    let (w, b) = (Var::parameter(normal(device, &[96], 2)?), Var::parameter(normal(device, &[96], 3)?));
-    let mean = normal(device, &[96], 4)?.into_order()?;
-    let variance = normal(device, &[96], 5)?.abs()?.into_order()?;
-    Ok(Box::new(move |pass: Pass| {
-        backward_of_ones(pass, x.batch_norm_training(&mean, &variance, 0.1, Some(&w), Some(&b), 1e-5)?.result)
-    }))
+    let mean = normal(device, &[96])?.into_order()?;
+    let variance = normal(device, &[96])?.abs()?.into_order()?;
+    case(vec![normal(device, &[12544, 96])?, normal(device, &[96])?, normal(device, &[96])?], move |v| {
+        Ok(v[0].batch_norm_training(&mean, &variance, 0.1, Some(&v[1]), Some(&v[2]), 1e-5)?.result)
+    })
 }
 
 fn grn(device: &Device) -> Result<Run> {
-    let x = Var::parameter(normal(device, &[4, 56, 56, 384], 1)?);
-    let (gamma, beta) = (Var::parameter(normal(device, &[384], 2)?), Var::parameter(normal(device, &[384], 3)?));
-    Ok(Box::new(move |pass: Pass| backward_of_ones(pass, x.grn(&gamma, &beta, 1e-6)?)))
+    let leaves = vec![normal(device, &[4, 56, 56, 384])?, normal(device, &[384])?, normal(device, &[384])?];
+    case(leaves, |v| v[0].grn(&v[1], &v[2], 1e-6))
 }

@@ -40,7 +40,6 @@ pub(crate) mod gram;
 pub(crate) mod layout;
 pub(crate) mod linalg;
 pub(crate) mod losses;
-pub(crate) mod place;
 pub(crate) mod normalise;
 pub(crate) mod place;
 pub(crate) mod positions;

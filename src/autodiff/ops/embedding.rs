@@ -105,7 +105,8 @@ mod tests {
                         let row = table.index_mode(0, id as usize).unwrap().to_vec().unwrap();
                         assert_eq!(y.value().to_vec().unwrap()[i * width..][..width], row);
                     }
-                    check_gradients(std::slice::from_ref(&table), 1e-6, |v| v[0].embedding(&ids, None)?.square()).unwrap();
+                    check_gradients(std::slice::from_ref(&table), 1e-6, |v| v[0].embedding(&ids, None)?.square())
+                        .unwrap();
                 }
             }
         }

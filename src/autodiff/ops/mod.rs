@@ -26,15 +26,15 @@
 //! | [`disentangled_bias`](super::Var::disentangled_bias) | [`disentangled`] | entries added up where they were looked up |
 
 pub mod arithmetic;
-pub mod cp;
-pub mod cross_entropy;
-pub mod embedding;
-pub mod gather;
 pub mod attention;
 pub mod batch_norm;
+pub mod cp;
+pub mod cross_entropy;
 pub mod disentangled;
 pub mod dropout;
+pub mod embedding;
 pub mod exponential;
+pub mod gather;
 pub mod gelu;
 pub mod grn;
 pub mod layer_norm;

@@ -35,7 +35,7 @@ fn each<T: Scalar>(cpu: &Cpu, x: &[T], out: &mut [T], f: impl Fn(T) -> T + Sync)
         vectorized(
             #[inline(always)]
             || {
-                for (out, &x) in out.iter_mut().zip(&x[range]) {
+                for (out, &x) in out.iter_mut().zip(&x[range.clone()]) {
                     *out = f(x);
                 }
             },
@@ -50,7 +50,7 @@ fn each2<T: Scalar>(cpu: &Cpu, x: &[T], y: &[T], out: &mut [T], f: impl Fn(T, T)
         vectorized(
             #[inline(always)]
             || {
-                for (out, (&x, &y)) in out.iter_mut().zip(x[range.clone()].iter().zip(&y[range])) {
+                for (out, (&x, &y)) in out.iter_mut().zip(x[range.clone()].iter().zip(&y[range.clone()])) {
                     *out = f(x, y);
                 }
             },

@@ -187,7 +187,7 @@ pub(crate) fn forward<T: Scalar>(cpu: &Cpu, p: &Problem<'_, T>, (out, layout): (
             vectorized(
                 #[inline(always)]
                 || {
-                    for ((row, scores), lse) in range.clone().zip(scores.chunks_exact_mut(m)).zip(lse) {
+                    for ((row, scores), lse) in range.clone().zip(scores.chunks_exact_mut(m)).zip(lse.iter_mut()) {
                         *lse = softmax::soften(scores);
                         if let Some(drop) = &p.drop {
                             dropout::factors_inline(drop, p.count(head, row), factors);
@@ -326,7 +326,9 @@ impl<T: Scalar> Way<'_, T> {
         vectorized(
             #[inline(always)]
             || {
-                for (row, (scores, slopes)) in rows.zip(scores.chunks_exact_mut(m).zip(slopes.chunks_exact_mut(m))) {
+                for (row, (scores, slopes)) in
+                    rows.clone().zip(scores.chunks_exact_mut(m).zip(slopes.chunks_exact_mut(m)))
+                {
                     let lse = saved.lse[(head.0 * heads + head.1) * n + row];
                     let mean = dot_rows(saved.out, saved.dy, head, row);
                     match &p.drop {

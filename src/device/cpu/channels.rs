@@ -81,7 +81,7 @@ pub(crate) fn sums<T: Scalar>(cpu: &Cpu, at: Channels, x: &[T], shift: &[T], dy:
         vectorized(
             #[inline(always)]
             || {
-                for (x, dy) in x[range.clone()].chunks(BLOCK * n).zip(dy[range].chunks(BLOCK * n)) {
+                for (x, dy) in x[range.clone()].chunks(BLOCK * n).zip(dy[range.clone()].chunks(BLOCK * n)) {
                     let (plain, weighted) = short.split_at_mut(n);
                     for (x, dy) in x.chunks_exact(n).zip(dy.chunks_exact(n)) {
                         add_products(x, dy, shift, plain, weighted);

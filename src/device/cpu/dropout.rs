@@ -87,7 +87,7 @@ pub(crate) fn apply<T: Scalar>(cpu: &Cpu, drop: &Drop, x: &[T], out: &mut [T]) {
         vectorized(
             #[inline(always)]
             || {
-                let blocks = range.clone().zip(&x.as_chunks::<BLOCK>().0[range]);
+                let blocks = range.clone().zip(&x.as_chunks::<BLOCK>().0[range.clone()]);
                 for ((block, x), out) in blocks.zip(out.as_chunks_mut::<BLOCK>().0) {
                     let factors: [T; BLOCK] = block_factors(drop, threshold, factor, block as u64);
                     for i in 0..BLOCK {

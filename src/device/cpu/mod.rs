@@ -16,8 +16,6 @@ pub(crate) mod gram;
 pub(crate) mod linalg;
 pub(crate) mod losses;
 pub(crate) mod math;
-pub(crate) mod place;
-pub(crate) mod math;
 pub(crate) mod normalise;
 pub(crate) mod place;
 pub(crate) mod pool;
@@ -110,10 +108,22 @@ pub(crate) fn arch() -> pulp::Arch {
 }
 
 /// Runs a loop compiled for the widest vectors this processor has. The loop has to be inlined: pass a closure marked
-/// `#[inline(always)]`, or a type whose `call` is.
+/// `#[inline(always)]`, with plain loops where the body is large.
+///
+/// `FnMut` although it runs once: a closure that could run again and is called as an `FnOnce` is called through a shim, which the
+/// attribute does not reach. Where the body is large, the shim stays a function of its own, compiled for any processor.
 #[inline(always)]
-pub(crate) fn vectorized<R>(work: impl pulp::NullaryFnOnce<Output = R>) -> R {
-    arch().dispatch(work)
+pub(crate) fn vectorized<R>(work: impl FnMut() -> R) -> R {
+    struct Loop<F>(F);
+    impl<R, F: FnMut() -> R> pulp::NullaryFnOnce for Loop<F> {
+        type Output = R;
+
+        #[inline(always)]
+        fn call(mut self) -> R {
+            (self.0)()
+        }
+    }
+    arch().dispatch(Loop(work))
 }
 
 /// A buffer on the host: the user's own vector, or one from the pool, to which it returns.
