@@ -35,7 +35,7 @@ pub(super) fn activate<T: Scalar>(x: &Var<T>, f: Activation) -> Result<Var<T>> {
 impl<T: Scalar> Var<T> {
     /// $x\,\Phi(x)$, by the error function: what PyTorch's `gelu` does.
     ///
-    /// The absolute error of $\Phi$ is that of the type (6e-8 in f32).
+    /// The absolute error of $\Phi$ is 1.7e-7 in f32 (three units in the last place) and 1e-16 in f64.
     ///
     /// ```
     /// use ndarray::array;

@@ -76,7 +76,7 @@ pub(crate) fn forward<T: Scalar>(cpu: &Cpu, f: Activation, x: &[T], out: &mut [T
     match f {
         Activation::Gelu => run!(|x| {
             let h = half * x;
-            h.mul_add((x * sqrt_half).error_function(), h)
+            h.mul_add((x * sqrt_half).quick_error_function(), h)
         }),
         Activation::GeluTanh => run!(|x| x * (tanh_scale * x * (cubic * x).mul_add(x, one)).logistic()),
         // Written so that NaN stays.
@@ -113,7 +113,7 @@ pub(crate) fn backward<T: Scalar>(cpu: &Cpu, f: Activation, saved: &[T], dy: &[T
         // Phi(x) + x phi(x)
         Activation::Gelu => run!(|x, dy| {
             let phi = density * (-half * x * x).exponential_nonpositive();
-            let cumulative = half.mul_add((x * sqrt_half).error_function(), half);
+            let cumulative = half.mul_add((x * sqrt_half).quick_error_function(), half);
             dy * x.mul_add(phi, cumulative)
         }),
         // s + x s (1 - s) 2u', s = 1 / (1 + e^(-2 u))

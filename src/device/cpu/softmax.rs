@@ -12,7 +12,8 @@ use crate::{
 /// Columns that are worked on together where the softmax runs along another than the last mode.
 const WIDE: usize = 64;
 
-/// `out[r, :] = softmax(x[r, :] + mask[r, :])` for contiguous rows of `n` entries; the mask's layout is broadcast to x's shape.
+/// `out[r, :] = softmax(x[r, :] + mask[r, :])` for contiguous rows of `n` entries, or its logarithm; the mask's layout
+/// is broadcast to x's shape, and is for the softmax alone.
 pub(crate) fn forward<T: Scalar>(
     cpu: &Cpu,
     kind: Kind,
@@ -31,18 +32,14 @@ pub(crate) fn forward<T: Scalar>(
             || {
                 let mut walk = mask.as_ref().map(|mask| mask.walk(range.start));
                 for (x, y) in x[range.start * n..].chunks_exact(n).zip(out.chunks_exact_mut(n)) {
-                    match (&mask, &mut walk) {
-                        (Some(mask), Some(walk)) => {
-                            add_mask(x, mask.block, walk.at()[0], mask.stride, y);
-                            walk.advance();
-                        }
-                        _ => y.copy_from_slice(x),
-                    }
-                    match kind {
-                        Kind::Softmax => {
-                            soften(y);
-                        }
-                        Kind::LogSoftmax => log_soften(y),
+                    if let (Some(mask), Some(walk)) = (&mask, &mut walk) {
+                        add_mask(x, mask.block, walk.at()[0], mask.stride, y);
+                        walk.advance();
+                        soften(y);
+                    } else if kind == Kind::Softmax {
+                        soften_from(x, y);
+                    } else {
+                        log_soften(x, y);
                     }
                 }
             },
@@ -105,28 +102,47 @@ pub(crate) fn soften<T: Scalar>(y: &mut [T]) -> T {
     for y in y.iter_mut() {
         *y = (*y - most).exponential_nonpositive();
     }
+    most + share(y).logarithm()
+}
+
+/// The softmax of a row into another, without a copy first.
+#[inline(always)]
+fn soften_from<T: Scalar>(x: &[T], y: &mut [T]) {
+    let most = rows::maximum(x);
+    if most == T::neg_infinity() {
+        return y.fill(T::zero());
+    }
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = (x - most).exponential_nonpositive();
+    }
+    share(y);
+}
+
+/// Divides a row by its sum, which is returned.
+#[inline(always)]
+fn share<T: Scalar>(y: &mut [T]) -> T {
     let sum = rows::sum(y, |y| y);
     let factor = sum.recip();
     for y in y.iter_mut() {
         *y *= factor;
     }
-    most + sum.logarithm()
+    sum
 }
 
 #[inline(always)]
-fn log_soften<T: Scalar>(y: &mut [T]) {
-    let most = rows::maximum(y);
+fn log_soften<T: Scalar>(x: &[T], y: &mut [T]) {
+    let most = rows::maximum(x);
     if most == T::neg_infinity() {
-        return;
+        return y.fill(most);
     }
     let sum = rows::sum(
-        y,
+        x,
         #[inline(always)]
-        |y| (y - most).exponential_nonpositive(),
+        |x| (x - most).exponential_nonpositive(),
     );
     let shift = sum.logarithm();
-    for y in y.iter_mut() {
-        *y = (*y - most) - shift;
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = (x - most) - shift;
     }
 }
 
