@@ -56,10 +56,15 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The median time of `reps` runs in milliseconds, after two to warm up.
+/// The median time of `reps` runs in milliseconds, after a fifth of a second to warm up: threads that have just started, and
+/// memory that has just been touched, are slower for some tens of milliseconds.
 fn median(reps: usize, run: impl Fn() -> Result<()>) -> Result<f64> {
+    let start = Instant::now();
     run()?;
     run()?;
+    while start.elapsed().as_secs_f64() < 0.2 {
+        run()?;
+    }
     let mut times = Vec::with_capacity(reps);
     for _ in 0..reps.max(1) {
         let start = Instant::now();

@@ -181,8 +181,12 @@ def disentangled():
 
 
 def median_ms(run, reps):
+    # As long as in benches/operations/main.rs.
+    start = time.perf_counter()
     run()
     run()
+    while time.perf_counter() - start < 0.2:
+        run()
     times = []
     for _ in range(reps):
         start = time.perf_counter()

@@ -28,6 +28,9 @@ pub(crate) struct Problem<'a, T: Element> {
 /// A block and where a tensor's entries lie in it.
 pub(crate) type Placed<T> = (Storage<T>, Layout);
 
+/// The gradients of q, k, v and of the bias, where wanted.
+pub(crate) type Found<T> = ([Option<Placed<T>>; 3], Option<Storage<T>>);
+
 impl<T: Scalar> Problem<'_, T> {
     fn on_host(&self) -> Result<cpu::attention::Problem<'_, T>> {
         Ok(cpu::attention::Problem {
@@ -84,7 +87,7 @@ pub(crate) fn backward<T: Scalar>(
     dy: Operand<'_, T>,
     wanted: [bool; 3],
     bias: Option<&[usize]>,
-) -> Result<([Option<Placed<T>>; 3], Option<Storage<T>>)> {
+) -> Result<Found<T>> {
     let device = problem.q.0.device();
     let mut found = [None, None, None];
     for ((found, wanted), operand) in found.iter_mut().zip(wanted).zip([problem.q, problem.k, problem.v]) {

@@ -55,9 +55,9 @@ pub(crate) fn backward<T: Scalar>(
     match &device.0 {
         Kind::Cpu(cpu) => {
             let weight = weight.map(|w| w.host(name)).transpose()?;
-            let operands = (x.host(name)?, statistics.host(name)?, weight, dy.host(name)?);
+            let operands = [x.host(name)?, statistics.host(name)?, dy.host(name)?];
             let out = (dx.host_mut(name)?, dw.host_mut(name)?, db.host_mut(name)?);
-            cpu::normalise::backward(cpu, rows, operands, out);
+            cpu::normalise::backward(cpu, rows, operands, weight, out);
         }
         #[cfg(feature = "cuda")]
         Kind::Cuda(_) => return Err(super::cpu_only(name)),

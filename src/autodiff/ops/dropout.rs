@@ -105,7 +105,7 @@ mod tests {
         for shape in [&[1][..], &[5, 13], &[2, 1, 200], &[0, 3]] {
             let x = normal(shape, 1);
             for x in [x.clone(), reversed(&x)] {
-                check_gradients(&[x.clone()], 1e-6, |v| v[0].dropout(0.4, 3, 1)).unwrap();
+                check_gradients(std::slice::from_ref(&x), 1e-6, |v| v[0].dropout(0.4, 3, 1)).unwrap();
                 check_gradients(&[x], 1e-6, |v| v[0].stochastic_depth(0.4, 3, 1)).unwrap();
             }
         }

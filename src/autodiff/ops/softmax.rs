@@ -126,7 +126,7 @@ mod tests {
                     close(&v.softmax(mode).unwrap().value().to_vec().unwrap(), &expected, 1e-14);
                     let logs: Vec<f64> = expected.iter().map(|y| y.ln()).collect();
                     close(&v.log_softmax(mode).unwrap().value().to_vec().unwrap(), &logs, 1e-14);
-                    check_gradients(&[x.clone()], 1e-6, |v| v[0].softmax(mode)).unwrap();
+                    check_gradients(std::slice::from_ref(&x), 1e-6, |v| v[0].softmax(mode)).unwrap();
                     check_gradients(&[x], 1e-6, |v| v[0].log_softmax(mode)).unwrap();
                 }
             }

@@ -13,16 +13,15 @@ pub(crate) const BLOCK: usize = 4 * LANES;
 
 /// Word `j` of counter `16 b + l` belongs to position `64 b + 16 j + l`.
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // Lanes of four arrays at once.
 fn words(seed: u64, step: u64, block: u64) -> [[u32; LANES]; 4] {
-    let mut c = [[0u32; LANES]; 4];
-    let first = block * LANES as u64;
-    for l in 0..LANES {
-        let counter = first + l as u64;
-        c[0][l] = counter as u32;
-        c[1][l] = (counter >> 32) as u32;
-    }
-    c[2] = [step as u32; LANES];
-    c[3] = [(step >> 32) as u32; LANES];
+    let counter = |l: usize| block * LANES as u64 + l as u64;
+    let mut c = [
+        std::array::from_fn(|l| counter(l) as u32),
+        std::array::from_fn(|l| (counter(l) >> 32) as u32),
+        [step as u32; LANES],
+        [(step >> 32) as u32; LANES],
+    ];
     let mut key = [seed as u32, (seed >> 32) as u32];
     for _ in 0..10 {
         for l in 0..LANES {

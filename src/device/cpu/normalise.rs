@@ -68,7 +68,8 @@ fn write<T: Scalar>(x: &[T], weight: &[T], bias: &[T], mean: T, scale: T, y: &mu
 pub(crate) fn backward<T: Scalar>(
     cpu: &Cpu,
     Rows { n, centre, .. }: Rows,
-    (x, statistics, weight, dy): (&[T], &[T], Option<&[T]>, &[T]),
+    [x, statistics, dy]: [&[T]; 3],
+    weight: Option<&[T]>,
     (dx, dw, db): (&mut [T], &mut [T], &mut [T]),
 ) {
     let weight = Vector::new(weight, n, T::one());
