@@ -5,8 +5,10 @@
 //! cargo bench --bench operations -- --case softmax --threads 2 --reps 15
 //! ```
 
+mod attention;
 mod convolution;
 mod dense;
+mod normalise;
 
 use clap::Parser;
 use std::time::Instant;
@@ -45,7 +47,7 @@ struct Arguments {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let device = Device::cpu().threads(arguments.threads);
-    let cases = dense::CASES.iter().chain(convolution::CASES);
+    let cases = [dense::CASES, normalise::CASES, attention::CASES, convolution::CASES].into_iter().flatten();
     for case in cases.filter(|case| arguments.case.as_deref().is_none_or(|name| name == case.name)) {
         let run = (case.setup)(&device)?;
         let forward = median(arguments.reps, || run(Pass::Forward))?;
@@ -55,10 +57,15 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The median time of `reps` runs in milliseconds, after two to warm up.
+/// The median time of `reps` runs in milliseconds, after a fifth of a second to warm up: threads that have just started, and
+/// memory that has just been touched, are slower for some tens of milliseconds.
 fn median(reps: usize, run: impl Fn() -> Result<()>) -> Result<f64> {
+    let start = Instant::now();
     run()?;
     run()?;
+    while start.elapsed().as_secs_f64() < 0.2 {
+        run()?;
+    }
     let mut times = Vec::with_capacity(reps);
     for _ in 0..reps.max(1) {
         let start = Instant::now();

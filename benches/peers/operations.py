@@ -82,6 +82,102 @@ def broadcast():
     w = torch.randn(768, requires_grad=True)
     b = torch.randn(768, requires_grad=True)
     return (lambda: x * w + b), [x, w, b]
+def unary(name, shape, operation):
+    @case(name)
+    def operands():
+        x = torch.randn(shape, requires_grad=True)
+        return (lambda: operation(x)), [x]
+
+
+unary("gelu-12544x384", (12544, 384), F.gelu)
+unary("gelu-tanh-12544x384", (12544, 384), lambda x: F.gelu(x, approximate="tanh"))
+unary("silu-12544x384", (12544, 384), F.silu)
+unary("tanh-12544x384", (12544, 384), torch.tanh)
+unary("relu-12544x384", (12544, 384), F.relu)
+unary("exp-12544x384", (12544, 384), torch.exp)
+unary("log-softmax-4096x1000", (4096, 1000), lambda x: F.log_softmax(x, -1))
+unary("softmax-96x512x512", (96, 512, 512), lambda x: F.softmax(x, -1))
+unary("softmax-mode-1-64x512x96", (64, 512, 96), lambda x: F.softmax(x, 1))
+unary("dropout-12544x384", (12544, 384), lambda x: F.dropout(x, 0.1, training=True))
+
+
+def layer_norm(name, rows, n):
+    @case(name)
+    def operands():
+        x, w, b = (torch.randn(shape, requires_grad=True) for shape in [(rows, n), (n,), (n,)])
+        return (lambda: F.layer_norm(x, (n,), w, b, 1e-6)), [x, w, b]
+
+
+layer_norm("layer-norm-12544x96", 12544, 96)
+layer_norm("layer-norm-4096x768", 4096, 768)
+
+
+@case("rms-norm-4096x768")
+def rms_norm():
+    x, w = torch.randn(4096, 768, requires_grad=True), torch.randn(768, requires_grad=True)
+    return (lambda: F.rms_norm(x, (768,), w, 1e-6)), [x, w]
+
+
+@case("batch-norm-12544x96")
+def batch_norm():
+    x, w, b = (torch.randn(shape, requires_grad=True) for shape in [(12544, 96), (96,), (96,)])
+    mean, variance = torch.randn(96), torch.randn(96).abs()
+    return (lambda: F.batch_norm(x, mean, variance, w, b, training=True)), [x, w, b]
+
+
+@case("grn-4x56x56x384")
+def grn():
+    x, gamma, beta = (torch.randn(shape, requires_grad=True) for shape in [(4, 56, 56, 384), (384,), (384,)])
+
+    def forward():
+        norms = torch.linalg.vector_norm(x, ord=2, dim=(1, 2), keepdim=True)
+        return gamma * (x * (norms / (norms.mean(dim=-1, keepdim=True) + 1e-6))) + beta + x
+
+    return forward, [x, gamma, beta]
+
+
+@case("attention-8x12x512x64")
+def attention():
+    q, k, v = (torch.randn(8, 12, 512, 64, requires_grad=True) for _ in range(3))
+    return (lambda: F.scaled_dot_product_attention(q, k, v)), [q, k, v]
+
+
+@case("attention-bias-8x12x512x64")
+def attention_bias():
+    q, k, v = (torch.randn(8, 12, 512, 64, requires_grad=True) for _ in range(3))
+    bias = torch.randn(1, 12, 512, 512, requires_grad=True)
+    return (lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=bias)), [q, k, v, bias]
+
+
+@case("attention-views-8x197x768")
+def attention_views():
+    q, k, v = (torch.randn(8, 197, 768, requires_grad=True) for _ in range(3))
+
+    def split(x):
+        return x.view(8, 197, 12, 64).transpose(1, 2)
+
+    def forward():
+        y = F.scaled_dot_product_attention(split(q), split(k), split(v))
+        return y.transpose(1, 2).reshape(8, 197, 768)
+
+    return forward, [q, k, v]
+
+
+@case("disentangled-2x12x512")
+def disentangled():
+    """As in transformers' DebertaV2: two gathers, one of them transposed."""
+    c2p, p2c = (torch.randn(24, 512, 512, requires_grad=True) for _ in range(2))
+    distance = torch.arange(512)[:, None] - torch.arange(512)[None, :]
+    far = torch.ceil(torch.log(distance.abs().clamp(min=1) / 128) / torch.log(torch.tensor(511 / 128)) * 127) + 128
+    distance = torch.where(distance.abs() <= 128, distance, (far * distance.sign()).long())
+    to_position = torch.clamp(distance + 256, 0, 511).expand(24, 512, 512)
+    from_position = torch.clamp(-distance + 256, 0, 511).expand(24, 512, 512)
+
+    def forward():
+        score = 0.1 * torch.gather(c2p, -1, to_position)
+        return score + 0.1 * torch.gather(p2c, -1, from_position).transpose(-1, -2)
+
+    return forward, [c2p, p2c]
 
 
 def image(*shape):
@@ -148,8 +244,12 @@ def bilinear():
 
 
 def median_ms(run, reps):
+    # As long as in benches/operations/main.rs.
+    start = time.perf_counter()
     run()
     run()
+    while time.perf_counter() - start < 0.2:
+        run()
     times = []
     for _ in range(reps):
         start = time.perf_counter()

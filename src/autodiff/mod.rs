@@ -46,7 +46,10 @@ pub use backward::{Flow, Gradients};
 pub use check::check_gradients;
 pub use checkpoint::checkpoint;
 pub use ops::{
+    attention::Attention,
+    batch_norm::BatchNorm,
     cross_entropy::CrossEntropy,
+    disentangled::RelativePositions,
     options::{Conv, ConvTranspose, Pool},
     resize::Interpolation,
     window::{Padding, PaddingMode, PerAxis},

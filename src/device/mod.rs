@@ -17,15 +17,26 @@
 //! | `conv.rs` | convolutions and their gradients | `cpu/conv/`, `cpu/depthwise/` | not yet, but for pointwise gradients |
 //! | `max_pool.rs` | maxima over windows | `cpu/max_pool.rs` | not yet |
 //! | `resample.rs` | sums over few neighbours: pools, resizing, padding | `cpu/resample.rs` | not yet |
+//! | `activation.rs` | GELU and its kin, exp, log | `cpu/activation.rs` | not yet |
+//! | `softmax.rs` | softmax along a mode | `cpu/softmax.rs` | not yet |
+//! | `normalise.rs` | layer norm, RMS norm: each row | `cpu/normalise.rs` | not yet |
+//! | `channels.rs` | sums and scales by channel: batch norm, GRN | `cpu/channels.rs` | not yet |
+//! | `dropout.rs` | random zeros from a seed and a position | `cpu/dropout.rs` | not yet |
+//! | `attention.rs` | scaled dot-product attention | `cpu/attention.rs` | not yet |
+//! | `positions.rs` | scores looked up by relative position | `cpu/positions.rs` | not yet |
 //! | `linalg.rs` | eigenvalues, SVD, QR, Cholesky of a matrix | `cpu/linalg.rs` | `cuda/linalg.rs` |
 //!
 //! `layout.rs` says where the entries of a tensor lie in its block, `storage.rs` holds the block.
 
+pub(crate) mod activation;
+pub(crate) mod attention;
+pub(crate) mod channels;
 pub(crate) mod columns;
 pub(crate) mod conv;
 pub(crate) mod cpu;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
+pub(crate) mod dropout;
 pub(crate) mod elementwise;
 pub(crate) mod gather;
 pub(crate) mod gemm;
@@ -34,9 +45,12 @@ pub(crate) mod layout;
 pub(crate) mod linalg;
 pub(crate) mod losses;
 pub(crate) mod max_pool;
+pub(crate) mod normalise;
 pub(crate) mod place;
+pub(crate) mod positions;
 pub(crate) mod reduce;
 pub(crate) mod resample;
+pub(crate) mod softmax;
 pub(crate) mod storage;
 
 use crate::error::{Error, ErrorKind, Result};

@@ -21,6 +21,21 @@ pub(crate) enum Block<T: Element> {
     Cuda(Arc<super::cuda::CudaBlock<T>>),
 }
 
+/// Part of a block: `len` entries from `start` on.
+#[derive(Clone, Copy)]
+pub(crate) struct Flat<'a, T: Element> {
+    pub(crate) storage: &'a Storage<T>,
+    pub(crate) start: usize,
+    pub(crate) len: usize,
+}
+
+impl<'a, T: Element> Flat<'a, T> {
+    /// The entries, where they are on the host.
+    pub(crate) fn host(self, operation: &'static str) -> Result<&'a [T]> {
+        Ok(&self.storage.host(operation)?[self.start..self.start + self.len])
+    }
+}
+
 impl<T: Element> Storage<T> {
     /// Wraps a vector on the host without copying it.
     pub(crate) fn from_vec(device: Device, data: Vec<T>) -> Self {

@@ -44,7 +44,7 @@ use crate::{
     device::{
         Device, elementwise,
         layout::{Layout, checked_len},
-        storage::Storage,
+        storage::{Flat, Storage},
     },
     error::{Error, ErrorKind, Result},
     scalar::{DType, Element},
@@ -202,6 +202,12 @@ impl<T: Element, D: Dimension> Tensor<T, D> {
     /// An error naming the mode unless the tensor has it.
     pub(crate) fn check_mode(&self, operation: &'static str, mode: usize) -> Result<()> {
         if mode < self.order() { Ok(()) } else { Err(Error::mode(operation, mode, self.shape())) }
+    }
+
+    /// The entries of a contiguous tensor as part of its block.
+    pub(crate) fn flat(&self) -> Flat<'_, T> {
+        debug_assert!(self.is_contiguous());
+        Flat { storage: &self.storage, start: self.layout.offset(), len: self.len() }
     }
 
     /// On the host: itself, or a copy from the GPU of just its entries.

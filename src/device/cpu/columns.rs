@@ -23,7 +23,7 @@ pub(crate) fn contract<T: Scalar>(cpu: &Cpu, s: Columns, y: &[T], (b, b_at): (&[
         vectorized(
             #[inline(always)]
             || {
-                for (row, out) in range.zip(out.chunks_exact_mut(rank)) {
+                for (row, out) in range.clone().zip(out.chunks_exact_mut(rank)) {
                     let (i, k) = (row / after, row % after);
                     out.fill(T::default());
                     let start = (i * n * after + k) * rank;

@@ -52,7 +52,7 @@ pub(crate) fn add_rows<T: Scalar, I: Index>(
         vectorized(
             #[inline(always)]
             || {
-                for (row, out) in range.zip(out.chunks_exact_mut(width)) {
+                for (row, out) in range.clone().zip(out.chunks_exact_mut(width)) {
                     match &order[first[row] as usize..first[row + 1] as usize] {
                         [one, rest @ ..] if padding != Some(row) => {
                             out.copy_from_slice(&source[*one as usize * width..][..width]);
@@ -103,7 +103,7 @@ pub(crate) fn add_along<T: Scalar, I: Index>(
 ) {
     let size = count * after;
     rows(cpu, out, (n * after).max(1), |range, out| {
-        for (block, out) in range.zip(out.chunks_exact_mut(n * after)) {
+        for (block, out) in range.clone().zip(out.chunks_exact_mut(n * after)) {
             out.fill(T::zero());
             let picks = x[block * size..][..size].iter().zip(&index[block * size..][..size]);
             for (i, (&x, &j)) in picks.enumerate() {
@@ -117,7 +117,7 @@ pub(crate) fn argmax<T: Scalar>(cpu: &Cpu, x: &[T], Around { n, after, .. }: Aro
     // What beats the best so far: anything larger, and the first NaN.
     let beats = |x: T, best: T| x > best || (x.is_nan() && !best.is_nan());
     rows(cpu, out, after.max(1), |range, out| {
-        for (block, out) in range.zip(out.chunks_exact_mut(after)) {
+        for (block, out) in range.clone().zip(out.chunks_exact_mut(after)) {
             let x = &x[block * n * after..][..n * after];
             out.fill(0);
             for j in 1..n {

@@ -193,7 +193,7 @@ impl<W: Scalar + Vectors> Chunk<W> {
                 };
                 let to = &mut self.block[to..to + length];
                 if self.by_fibre || step == 1 {
-                    squares += super::vectorized(Convert { from: &fibres.x[at..at + length], to, scale });
+                    squares += super::arch().dispatch(Convert { from: &fibres.x[at..at + length], to, scale });
                     continue;
                 }
                 for (i, to) in to.iter_mut().enumerate() {

@@ -95,7 +95,7 @@ pub(crate) fn cross_entropy<T: Scalar, I: Index>(
             || {
                 let mut sum = 0.0;
                 let start = range.start;
-                for row in range {
+                for row in range.clone() {
                     let z = &logits[row * classes..][..classes];
                     let at = (row - start) * classes;
                     let mut dz = gradient.as_mut().map(|gradient| &mut gradient[at..at + classes]);
@@ -130,7 +130,7 @@ pub(crate) fn cross_entropy<T: Scalar, I: Index>(
 pub(crate) fn binary_cross_entropy<T: Scalar>(cpu: &Cpu, x: &[T], t: &[T], gradient: Option<&mut [T]>) -> f64 {
     let one = 1.0 / x.len() as f64;
     let factor = T::of(one);
-    let sum = rows(cpu, x.len(), 1, gradient, |range, gradient| {
+    let sum = rows(cpu, x.len(), 1, gradient, |range, mut gradient| {
         let (x, t) = (&x[range.clone()], &t[range]);
         // max(x, 0) - x t + ln(1 + e^-|x|): no exponential overflows.
         let loss = |x: T, t: T| {
@@ -143,7 +143,7 @@ pub(crate) fn binary_cross_entropy<T: Scalar>(cpu: &Cpu, x: &[T], t: &[T], gradi
         vectorized(
             #[inline(always)]
             || {
-                if let Some(gradient) = gradient {
+                if let Some(gradient) = gradient.as_deref_mut() {
                     for ((dx, &x), &t) in gradient.iter_mut().zip(x).zip(t) {
                         *dx = (x.logistic() - t) * factor;
                     }

@@ -55,7 +55,7 @@ pub(crate) fn forward<T: Scalar>(cpu: &Cpu, g: &Geometry, x: &[T], out: &mut [T]
                     let mut entries = window(&axes, [block.plane, block.row + i / wide, i % wide]);
                     let first = entries.next().unwrap_or_default();
                     out.copy_from_slice(&x[first * n..(first + 1) * n]);
-                    for at in entries {
+                    for at in entries.by_ref() {
                         let x = &x[at * n..(at + 1) * n];
                         out.iter_mut().zip(x).for_each(|(y, &x)| *y = if beats(x, *y) { x } else { *y });
                     }
@@ -95,7 +95,7 @@ pub(crate) fn backward<T: Scalar>(cpu: &Cpu, g: &Geometry, x: &[T], dy: &[T], ou
                         || {
                             best.copy_from_slice(&x[first * n..(first + 1) * n]);
                             place.fill(first);
-                            for at in entries {
+                            for at in entries.by_ref() {
                                 let x = &x[at * n..(at + 1) * n];
                                 for ((best, place), &x) in best.iter_mut().zip(&mut place).zip(x) {
                                     let larger = beats(x, *best);

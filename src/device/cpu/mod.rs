@@ -4,9 +4,13 @@
 //! block says why the places are disjoint. Loops are compiled for the processor at hand through [`pulp`]: a plain x86-64 build
 //! uses AVX2 or AVX-512 where they are there.
 
+pub(crate) mod activation;
+pub(crate) mod attention;
+pub(crate) mod channels;
 pub(crate) mod columns;
 pub(crate) mod conv;
 pub(crate) mod depthwise;
+pub(crate) mod dropout;
 pub(crate) mod elementwise;
 pub(crate) mod gather;
 pub(crate) mod gemm;
@@ -15,11 +19,15 @@ pub(crate) mod linalg;
 pub(crate) mod losses;
 pub(crate) mod math;
 pub(crate) mod max_pool;
+pub(crate) mod normalise;
 pub(crate) mod place;
 pub(crate) mod pool;
+pub(crate) mod positions;
 pub(crate) mod reduce;
 pub(crate) mod resample;
+pub(crate) mod rows;
 pub(crate) mod simd;
+pub(crate) mod softmax;
 pub(crate) mod thin;
 
 use crate::scalar::Element;
@@ -105,10 +113,22 @@ pub(crate) fn arch() -> pulp::Arch {
 }
 
 /// Runs a loop compiled for the widest vectors this processor has. The loop has to be inlined: pass a closure marked
-/// `#[inline(always)]`, or a type whose `call` is.
+/// `#[inline(always)]`, with plain loops where the body is large.
+///
+/// `FnMut` although it runs once: a closure that could run again and is called as an `FnOnce` is called through a shim, which the
+/// attribute does not reach. Where the body is large, the shim stays a function of its own, compiled for any processor.
 #[inline(always)]
-pub(crate) fn vectorized<R>(work: impl pulp::NullaryFnOnce<Output = R>) -> R {
-    arch().dispatch(work)
+pub(crate) fn vectorized<R>(work: impl FnMut() -> R) -> R {
+    struct Loop<F>(F);
+    impl<R, F: FnMut() -> R> pulp::NullaryFnOnce for Loop<F> {
+        type Output = R;
+
+        #[inline(always)]
+        fn call(mut self) -> R {
+            (self.0)()
+        }
+    }
+    arch().dispatch(Loop(work))
 }
 
 /// A buffer on the host: the user's own vector, or one from the pool, to which it returns.

@@ -266,7 +266,7 @@ fn rows_of<T: Scalar, const N: usize>(
             #[inline(always)]
             || {
                 let mut walk = Walk::new(&tail, start, rows.start);
-                for _ in rows {
+                for _ in rows.clone() {
                     columns(sums, walk.at());
                     walk.advance();
                 }
