@@ -324,6 +324,7 @@ pub mod device;
 mod error;
 #[cfg(any(doc, doctest))]
 pub mod guide;
+pub mod nn;
 mod scalar;
 pub mod tensor;
 pub use device::Device;

@@ -2,7 +2,7 @@
 
 use super::{
     backward::now,
-    var::{Var, with_gradients, would_record},
+    var::{Var, again_with_gradients, would_record},
 };
 use crate::{error::Result, scalar::Scalar};
 
@@ -53,7 +53,7 @@ pub fn checkpoint<T: Scalar>(
             .zip(&wanted)
             .map(|(value, &wanted)| if wanted { Var::parameter(value) } else { Var::constant(value) })
             .collect();
-        let result = with_gradients(|| block(&fresh))?;
+        let result = again_with_gradients(|| block(&fresh))?;
         let mut gradients = result.backward_above(gradient, floor)?;
         for (position, input) in fresh.iter().enumerate() {
             if let Some(gradient) = gradients.take(input) {

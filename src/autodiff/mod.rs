@@ -54,4 +54,4 @@ pub use ops::{
     resize::Interpolation,
     window::{Padding, PaddingMode, PerAxis},
 };
-pub use var::{Var, without_gradients};
+pub use var::{Var, is_recomputing, without_gradients};

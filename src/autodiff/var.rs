@@ -8,7 +8,7 @@ use crate::{
     tensor::Tensor,
 };
 use ndarray::{Dimension, IxDyn};
-use std::{cell::Cell, fmt, sync::Arc};
+use std::{cell::Cell, fmt, sync::Arc, thread::LocalKey};
 
 /// A tensor in a computation that can be differentiated.
 ///
@@ -169,6 +169,8 @@ thread_local! {
     static OFF: Cell<bool> = const { Cell::new(false) };
     /// Whether an operation would have recorded something while they record nothing.
     static MISSED: Cell<bool> = const { Cell::new(false) };
+    /// Whether a block of a checkpoint is computed again.
+    static AGAIN: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Runs `work` with nothing recorded on this thread, as for evaluation: results are constants and no value is kept.
@@ -183,12 +185,19 @@ thread_local! {
 /// # Ok::<(), tenfold::Error>(())
 /// ```
 pub fn without_gradients<R>(work: impl FnOnce() -> R) -> R {
-    switched(true, work)
+    switched(&OFF, true, work)
 }
 
-/// Runs `work` with recording on again, inside of [`without_gradients`] or not.
-pub(super) fn with_gradients<R>(work: impl FnOnce() -> R) -> R {
-    switched(false, work)
+/// Runs `work`, which was run before, with recording on, inside of [`without_gradients`] or not.
+pub(super) fn again_with_gradients<R>(work: impl FnOnce() -> R) -> R {
+    switched(&OFF, false, || switched(&AGAIN, true, work))
+}
+
+/// Whether this runs inside a block that [`checkpoint`](super::checkpoint) computes again in the walk back.
+///
+/// For what a pass does besides computing, such as moving running statistics: it was done when the block ran first.
+pub fn is_recomputing() -> bool {
+    AGAIN.get()
 }
 
 /// Runs `work` with nothing recorded, and says whether something would have been.
@@ -201,14 +210,14 @@ pub(super) fn would_record<R>(work: impl FnOnce() -> R) -> (R, bool) {
     (result, missed)
 }
 
-fn switched<R>(off: bool, work: impl FnOnce() -> R) -> R {
+fn switched<R>(switch: &'static LocalKey<Cell<bool>>, on: bool, work: impl FnOnce() -> R) -> R {
     /// Switches back when `work` returns or panics.
-    struct Back(bool);
+    struct Back(&'static LocalKey<Cell<bool>>, bool);
     impl Drop for Back {
         fn drop(&mut self) {
-            OFF.set(self.0);
+            self.0.set(self.1);
         }
     }
-    let _back = Back(OFF.replace(off));
+    let _back = Back(switch, switch.replace(on));
     work()
 }

@@ -52,6 +52,15 @@ impl<'a> Origin<'a> {
     }
 }
 
+/// The first few names, quoted, and how many more there are.
+pub(crate) fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 12;
+    let more = names.len().saturating_sub(SHOWN);
+    let names: Vec<String> = names.take(SHOWN).map(|name| format!("{name:?}")).collect();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    names.join(", ") + &more
+}
+
 /// Writes a file so that its path holds either all of it or what it held before, even if the power fails.
 ///
 /// `write` fills a temporary file beside `path`, which is flushed, synchronised to the disk and renamed to `path`. Whatever

@@ -21,12 +21,13 @@
 //! | `arithmetic.rs` | entrywise operations and operators |
 //! | `total.rs` | sums, norms, finiteness |
 //! | `npy.rs`, `safetensors.rs`, `serde.rs` | files |
-//! | `stored.rs`, `files.rs` | what files share: exact conversion, whole writes |
+//! | `stored.rs`, `files.rs`, `data.rs` | what files share: exact conversion, whole writes, bytes in pieces |
 //! | `display.rs`, `approx.rs` | printing and comparing |
 
 mod approx;
 mod arithmetic;
 mod construct;
+mod data;
 mod display;
 mod files;
 mod ndarray;
@@ -37,6 +38,7 @@ mod stored;
 mod total;
 mod view;
 
+pub(crate) use self::files::{Origin, listed, write_atomically};
 pub use self::safetensors::TensorFile;
 pub(crate) use view::{Part, resolved};
 

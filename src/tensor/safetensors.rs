@@ -13,8 +13,9 @@
 
 use super::{
     Tensor,
-    files::{Origin, write_atomically},
-    stored::{Stored, encode},
+    data::Data,
+    files::{Origin, listed, write_atomically},
+    stored::Stored,
 };
 use crate::{
     device::{Device, layout::checked_len, storage::Storage},
@@ -22,15 +23,14 @@ use crate::{
     scalar::{DType, Element},
 };
 use ndarray::Dimension;
-use safetensors::{Dtype, SafeTensorError, SafeTensors};
+use safetensors::{Dtype, SafeTensorError, SafeTensors, tensor::Metadata};
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
     fs::File,
     io::{Read, Write},
-    ops::Range,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 /// Parsing takes some twenty times a header's size at worst; 8 MiB hold the names of some 80 000 tensors.
@@ -41,9 +41,12 @@ const METADATA: &str = "__metadata__";
 
 /// Named tensors, of any shapes and element types, with a few words of metadata: what a `.safetensors` file holds.
 ///
-/// Made empty and filled, or opened; either can be read, added to and saved. The entries are held as the bytes of the file, so a
-/// tensor costs its memory once more when it is put in or taken out. Names and metadata are kept in alphabetical order, and the
-/// same content always gives the same bytes.
+/// Made empty and filled, or opened; either can be read, added to and saved. Names and metadata are kept in alphabetical order, and
+/// the same content always gives the same bytes.
+///
+/// Memory: [`open`](TensorFile::open) reads the whole file, and each tensor that is taken out costs its own memory besides;
+/// [`open_lazily`](TensorFile::open_lazily) reads the header, and each tensor when it is taken out, so a model costs itself and no
+/// more. A tensor that is put in is shared, and encoded piece by piece when the file is written.
 ///
 /// ```
 /// use ndarray::{Ix2, Ix3};
@@ -78,15 +81,7 @@ pub struct TensorFile {
 struct Entry {
     dtype: Dtype,
     shape: Vec<usize>,
-    /// The whole file, shared by all tensors that came from it; or the bytes of this one.
-    block: Arc<Vec<u8>>,
-    range: Range<usize>,
-}
-
-impl Entry {
-    fn bytes(&self) -> &[u8] {
-        &self.block[self.range.clone()]
-    }
+    data: Data,
 }
 
 impl std::fmt::Debug for Entry {
@@ -96,9 +91,13 @@ impl std::fmt::Debug for Entry {
 }
 
 impl PartialEq for TensorFile {
-    /// Whether both hold the same names, types, shapes, bytes (a NaN equals itself) and metadata.
+    /// Whether both hold the same names, types, shapes, bytes (a NaN equals itself) and metadata. What cannot be read equals nothing.
     fn eq(&self, other: &Self) -> bool {
-        let same = |a: &Entry, b: &Entry| a.dtype == b.dtype && a.shape == b.shape && a.bytes() == b.bytes();
+        let bytes = |of: &Self, entry: &Entry| entry.data.to_vec(&of.origin("TensorFile::eq")).ok();
+        let same = |a: &Entry, b: &Entry| {
+            let alike = a.dtype == b.dtype && a.shape == b.shape;
+            alike && bytes(self, a).is_some_and(|a| bytes(other, b).is_some_and(|b| a == b))
+        };
         self.metadata == other.metadata
             && self.entries.len() == other.entries.len()
             && self.entries.iter().zip(&other.entries).all(|((n, a), (m, b))| n == m && same(a, b))
@@ -132,6 +131,54 @@ impl TensorFile {
         Ok(read)
     }
 
+    /// Opens a `.safetensors` file and reads its header only; a tensor is read when it is taken out, in pieces of 1 MiB.
+    ///
+    /// The file is read rather than mapped into memory: what another process cuts off it is then an error and not a signal that ends
+    /// the program, and since every tensor is converted into memory of its own, a mapping would save nothing. The file stays open.
+    /// A pipe is read at once.
+    ///
+    /// ```
+    /// use ndarray::Ix1;
+    /// use tenfold::{Tensor, TensorFile};
+    ///
+    /// let path = std::env::temp_dir().join("tenfold-lazy.safetensors");
+    /// TensorFile::new().with("a", &Tensor::from_vec([2], vec![1.0, 2.0])?)?.save(&path)?;
+    /// let file = TensorFile::open_lazily(&path)?;
+    /// assert_eq!(file.shape("a")?, [2]);
+    /// assert_eq!(file.get::<f64, Ix1>("a")?.to_vec()?, [1.0, 2.0]);
+    /// # std::fs::remove_file(&path).unwrap();
+    /// # Ok::<(), tenfold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`open`](TensorFile::open).
+    pub fn open_lazily(path: impl AsRef<Path>) -> Result<Self> {
+        let origin = Origin::file("TensorFile::open_lazily", path.as_ref());
+        let file = File::open(path.as_ref()).map_err(|e| origin.io(e))?;
+        let size = file.metadata().map_err(|e| origin.io(e))?;
+        let mut bytes = Vec::new();
+        if !size.is_file() {
+            (&file).read_to_end(&mut bytes).map_err(|e| origin.io(e))?;
+            let read = Self::parse(&origin, bytes)?;
+            return Ok(Self { path: Some(path.as_ref().to_path_buf()), ..read });
+        }
+        (&file).take(8).read_to_end(&mut bytes).map_err(|e| origin.io(e))?;
+        let length = header_length(&origin, &bytes, size.len())?;
+        (&file).take(length as u64).read_to_end(&mut bytes).map_err(|e| origin.io(e))?;
+        if bytes.len() < 8 + length {
+            return Err(origin.format("the file was cut short while it was read"));
+        }
+        check_header(&origin, &bytes, size.len())?;
+        let header: Metadata = serde_json::from_slice(&bytes[8..]).map_err(|e| {
+            origin.format(format!("the header is not the JSON of a .safetensors file: {e}")).with_source(e)
+        })?;
+        let file = Arc::new(Mutex::new(file));
+        let at = |offset: usize| (8 + length + offset) as u64;
+        let mut read = Self::described(&header, |(start, end)| Data::File(file.clone(), at(start)..at(end)));
+        read.path = Some(path.as_ref().to_path_buf());
+        Ok(read)
+    }
+
     /// Reads the bytes of a `.safetensors` file. They are moved in, not copied.
     ///
     /// # Errors
@@ -145,17 +192,20 @@ impl TensorFile {
         check_header(origin, &bytes[..8 + length], bytes.len() as u64)?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| malformed(origin, e))?;
         let block = Arc::new(bytes);
-        let entries: BTreeMap<String, Entry> = header
-            .tensors()
-            .into_iter()
-            .map(|(name, info)| {
-                let (start, end) = info.data_offsets;
-                let range = 8 + length + start..8 + length + end;
-                (name, Entry { dtype: info.dtype, shape: info.shape.clone(), block: block.clone(), range })
-            })
-            .collect();
+        let at = |offset: usize| 8 + length + offset;
+        Ok(Self::described(&header, |(start, end)| Data::Block(block.clone(), at(start)..at(end))))
+    }
+
+    /// What a header describes, with the data that lie at the offsets in it.
+    fn described(header: &Metadata, data: impl Fn((usize, usize)) -> Data) -> Self {
+        let entry = |info: &safetensors::tensor::TensorInfo| Entry {
+            dtype: info.dtype,
+            shape: info.shape.clone(),
+            data: data(info.data_offsets),
+        };
+        let entries = header.tensors().into_iter().map(|(name, info)| (name, entry(info))).collect();
         let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
-        Ok(Self { entries, metadata, path: None })
+        Self { entries, metadata, path: None }
     }
 
     fn origin(&self, operation: &'static str) -> Origin<'_> {
@@ -234,9 +284,13 @@ impl TensorFile {
         let len = checked_len(origin.operation, shape).map_err(|e| origin.error(e.kind(), e.message()))?;
         let mut data = Vec::new();
         origin.reserve(&mut data, len)?;
-        stored
-            .decode(entry.bytes(), false, &mut data)
-            .map_err(|offence| offence.error::<T>(&origin, &what, stored, shape, false))?;
+        entry.data.pieces(&origin, &mut |bytes| {
+            let before = data.len();
+            stored.decode(bytes, false, &mut data).map_err(|mut offence| {
+                offence.position += before;
+                offence.error::<T>(&origin, &what, stored, shape, false)
+            })
+        })?;
         Ok(Tensor::row_major(Storage::from_vec(Device::cpu(), data), shape))
     }
 
@@ -314,10 +368,10 @@ impl TensorFile {
         Ok(self)
     }
 
-    /// Adds a tensor in place, as [`with`](TensorFile::with) does.
+    /// Adds a tensor in place, as [`with`](TensorFile::with) does. It is shared, not copied; what it holds now is what is saved.
     ///
     /// # Errors
-    /// [`ErrorKind::Value`] where the name is taken, or is `__metadata__`; [`ErrorKind::Memory`] where its bytes do not fit.
+    /// [`ErrorKind::Value`] where the name is taken, or is `__metadata__`.
     pub fn insert<T: Element, D: Dimension>(&mut self, name: &str, tensor: &Tensor<T, D>) -> Result<()> {
         let origin = self.origin("TensorFile::insert");
         if name == METADATA {
@@ -328,10 +382,6 @@ impl TensorFile {
             let message = format!("there is a tensor {name:?} already; names are unique");
             return Err(origin.error(ErrorKind::Value, message));
         }
-        let here = tensor.to_host()?.to_contiguous()?;
-        let mut bytes = Vec::new();
-        origin.reserve(&mut bytes, here.len() * T::DTYPE.size())?;
-        encode(here.as_slice().unwrap_or_default(), &mut bytes);
         let dtype = match T::DTYPE {
             DType::F64 => Dtype::F64,
             DType::F32 => Dtype::F32,
@@ -341,8 +391,8 @@ impl TensorFile {
             DType::U32 => Dtype::U32,
             DType::I64 => Dtype::I64,
         };
-        let range = 0..bytes.len();
-        let entry = Entry { dtype, shape: tensor.shape().to_vec(), block: Arc::new(bytes), range };
+        let data = Data::Tensor(Arc::new(tensor.to_dyn()));
+        let entry = Entry { dtype, shape: tensor.shape().to_vec(), data };
         self.entries.insert(name.to_string(), entry);
         Ok(())
     }
@@ -371,7 +421,10 @@ impl TensorFile {
         let (header, order) = self.header(&origin)?;
         write_atomically(origin.operation, path.as_ref(), |writer| {
             writer.write_all(&header).map_err(|e| origin.io(e))?;
-            order.iter().try_for_each(|entry| writer.write_all(entry.bytes()).map_err(|e| origin.io(e)))
+            let own = self.origin(origin.operation);
+            order.iter().try_for_each(|entry| {
+                entry.data.pieces(&own, &mut |bytes| writer.write_all(bytes).map_err(|e| origin.io(e)))
+            })
         })
     }
 
@@ -382,8 +435,14 @@ impl TensorFile {
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let origin = Origin::stream("TensorFile::to_bytes");
         let (mut bytes, order) = self.header(&origin)?;
-        origin.reserve(&mut bytes, order.iter().map(|entry| entry.range.len()).sum())?;
-        order.iter().for_each(|entry| bytes.extend_from_slice(entry.bytes()));
+        origin.reserve(&mut bytes, order.iter().map(|entry| entry.data.len() as usize).sum())?;
+        let own = self.origin(origin.operation);
+        for entry in order {
+            entry.data.pieces(&own, &mut |piece| {
+                bytes.extend_from_slice(piece);
+                Ok(())
+            })?;
+        }
         Ok(bytes)
     }
 
@@ -399,7 +458,7 @@ impl TensorFile {
         }
         let mut start = 0;
         for (name, entry) in &order {
-            let end = start + entry.range.len();
+            let end = start + entry.data.len();
             let sizes: Vec<String> = entry.shape.iter().map(usize::to_string).collect();
             let (name, dtype, sizes) = (json(name), entry.dtype, sizes.join(","));
             members
@@ -614,15 +673,6 @@ fn stored(origin: &Origin<'_>, name: &str, dtype: Dtype) -> Result<Stored> {
             return Err(origin.error(ErrorKind::Unsupported, message));
         }
     })
-}
-
-/// The first few names, quoted, and how many more there are.
-fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
-    const SHOWN: usize = 12;
-    let more = names.len().saturating_sub(SHOWN);
-    let names: Vec<String> = names.take(SHOWN).map(|name| format!("{name:?}")).collect();
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    names.join(", ") + &more
 }
 
 /// How many letters have to change, come or go to make `b` of `a` (Levenshtein); of names too long for this to be quick, a lot.

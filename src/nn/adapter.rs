@@ -1,0 +1,283 @@
+//! [`WeightAdapter`]: a trainable change of a layer's weight, and [`Adapters`]: those that a layer holds.
+//!
+//! A layer with weight $W_0$ computes $f(x, W_0)$, where $f$ is linear in the weight. An adapter is asked, in this order:
+//!
+//! 1. [`apply`](WeightAdapter::apply): does it give its contribution $f(x, \Delta)$ to the result by itself? A low-rank update of a
+//!    linear layer does so with two small products and never forms $\Delta$.
+//! 2. Otherwise [`effective`](WeightAdapter::effective): the weight $W_0 + \Delta$ to compute with instead of $W_0$, for updates that are
+//!    cheaper that way, and for those that are not additive.
+
+use super::{
+    call::Call,
+    mode::Mode,
+    module::{Module, Visitor, VisitorMut},
+};
+use crate::{
+    autodiff::Var,
+    error::{Error, ErrorKind, Result},
+    scalar::Scalar,
+    tensor::listed,
+};
+use std::fmt;
+
+/// A trainable change of a layer's weight.
+///
+/// Its parameters are met by visitors as `LAYER.NAME.PARAMETER`, with the name under which it is attached, unless
+/// [`visit_named`](WeightAdapter::visit_named) says otherwise.
+///
+/// ```
+/// use tenfold::{
+///     Result, Scalar, Tensor, autodiff::Var, module,
+///     nn::{Call, Layer, Linear, Mode, Module, Parameter, WeightAdapter},
+/// };
+///
+/// /// delta = B A, of any shape whose first size is B's.
+/// #[derive(Debug, Clone)]
+/// struct LowRank<T: Scalar> {
+///     a: Parameter<T>,
+///     b: Parameter<T>,
+/// }
+/// module!(LowRank { a, b });
+///
+/// impl<T: Scalar> WeightAdapter<T> for LowRank<T> {
+///     fn weight_shape(&self) -> Vec<usize> {
+///         vec![self.b.shape()[0], self.a.shape()[1]]
+///     }
+///     fn delta(&self) -> Result<Var<T>> {
+///         self.b.var().matmul(self.a.var())
+///     }
+///     fn apply(&self, call: &Call<'_, T>, _mode: Mode) -> Result<Option<Var<T>>> {
+///         match call {
+///             Call::Linear { x } => x.linear(self.a.var(), None)?.linear(self.b.var(), None).map(Some),
+///             _ => Ok(None),
+///         }
+///     }
+/// }
+///
+/// let mut layer = Linear::<f64>::zeros(3, 2)?;
+/// layer.freeze_all();
+/// layer.attach("update", LowRank { a: Tensor::ones([1, 3])?.into(), b: Tensor::ones([2, 1])?.into() })?;
+/// let x = Var::constant(Tensor::ones([1, 3])?);
+/// assert_eq!(layer.forward(&x, Mode::Evaluation)?.value().to_vec()?, [3.0, 3.0]);
+/// assert_eq!(layer.effective_weight()?.value().to_vec()?, [1.0; 6]);
+/// assert_eq!(layer.parameters()[2].0, "update.a");
+///
+/// layer.adapters_mut().disable("update")?;
+/// assert_eq!(layer.forward(&x, Mode::Evaluation)?.value().to_vec()?, [0.0, 0.0]);
+/// # Ok::<(), tenfold::Error>(())
+/// ```
+pub trait WeightAdapter<T: Scalar>: Module<T> + CloneAdapter<T> + fmt::Debug + Send + Sync {
+    /// The shape of the weights that it changes.
+    fn weight_shape(&self) -> Vec<usize>;
+
+    /// The update as a dense weight.
+    ///
+    /// # Errors
+    /// Those of the operations that make it.
+    fn delta(&self) -> Result<Var<T>>;
+
+    /// The weight to compute with in place of `weight`: their sum, unless the method is another.
+    ///
+    /// # Errors
+    /// Those of the operations that make it.
+    fn effective(&self, weight: &Var<T>) -> Result<Var<T>> {
+        weight.add(&self.delta()?)
+    }
+
+    /// What it adds to the layer's result, where it wants to compute that itself; `None` leaves it to
+    /// [`effective`](WeightAdapter::effective).
+    ///
+    /// An adapter that drops entries of its input has to answer here while `mode` trains:
+    /// `call.dropout(p, stream, mode)?.run(&self.delta()?, None)`, where it has no factored form.
+    ///
+    /// # Errors
+    /// Those of the operations that make it.
+    fn apply(&self, _call: &Call<'_, T>, _mode: Mode) -> Result<Option<Var<T>>> {
+        Ok(None)
+    }
+
+    /// Visits its parameters under the path of the layer, for names other than `NAME.PARAMETER`; it goes with
+    /// [`visit_named_mut`](WeightAdapter::visit_named_mut).
+    fn visit_named<'a>(&'a self, name: &str, visitor: &mut Visitor<'_, 'a, T>) {
+        visitor.scope(name, |visitor| self.visit(visitor));
+    }
+
+    /// As [`visit_named`](WeightAdapter::visit_named), with the same names.
+    fn visit_named_mut<'a>(&'a mut self, name: &str, visitor: &mut VisitorMut<'_, 'a, T>) {
+        visitor.scope(name, |visitor| self.visit_mut(visitor));
+    }
+}
+
+/// Cloning behind a box; every adapter that is [`Clone`] has it.
+pub trait CloneAdapter<T: Scalar> {
+    /// A clone in a box.
+    fn clone_boxed(&self) -> Box<dyn WeightAdapter<T>>;
+}
+
+impl<T: Scalar, A: WeightAdapter<T> + Clone + 'static> CloneAdapter<T> for A {
+    fn clone_boxed(&self) -> Box<dyn WeightAdapter<T>> {
+        Box::new(self.clone())
+    }
+}
+
+#[derive(Debug)]
+struct Slot<T: Scalar> {
+    name: String,
+    enabled: bool,
+    adapter: Box<dyn WeightAdapter<T>>,
+}
+
+impl<T: Scalar> Clone for Slot<T> {
+    fn clone(&self) -> Self {
+        Self { name: self.name.clone(), enabled: self.enabled, adapter: self.adapter.clone_boxed() }
+    }
+}
+
+/// The adapters of a layer, by name, in the order in which they were attached.
+#[derive(Debug, Clone)]
+pub struct Adapters<T: Scalar>(Vec<Slot<T>>);
+
+impl<T: Scalar> Default for Adapters<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: Scalar> Adapters<T> {
+    /// The names, in order of attachment.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.0.iter().map(|slot| slot.name.as_str())
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// An adapter by its name.
+    pub fn get(&self, name: &str) -> Option<&dyn WeightAdapter<T>> {
+        self.0.iter().find(|slot| slot.name == name).map(|slot| &*slot.adapter)
+    }
+
+    /// An adapter by its name, for changing it.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut (dyn WeightAdapter<T> + 'static)> {
+        self.0.iter_mut().find(|slot| slot.name == name).map(|slot| &mut *slot.adapter)
+    }
+
+    /// Whether there is an adapter of this name that counts.
+    pub fn is_enabled(&self, name: &str) -> bool {
+        self.0.iter().any(|slot| slot.name == name && slot.enabled)
+    }
+
+    /// Lets an adapter count again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`] where there is none of this name.
+    pub fn enable(&mut self, name: &str) -> Result<()> {
+        self.slot("enable", name).map(|slot| self.0[slot].enabled = true)
+    }
+
+    /// Lets the layer compute as if an adapter were not there; it keeps its parameters.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`] where there is none of this name.
+    pub fn disable(&mut self, name: &str) -> Result<()> {
+        self.slot("disable", name).map(|slot| self.0[slot].enabled = false)
+    }
+
+    /// Takes an adapter off.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`] where there is none of this name.
+    pub fn detach(&mut self, name: &str) -> Result<Box<dyn WeightAdapter<T>>> {
+        self.slot("detach", name).map(|slot| self.0.remove(slot).adapter)
+    }
+
+    pub(super) fn attach(&mut self, name: &str, adapter: Box<dyn WeightAdapter<T>>) -> Result<()> {
+        if name.is_empty() || self.names().any(|other| other == name) {
+            let message = match name {
+                "" => "an adapter needs a name".to_string(),
+                _ => format!("there is an adapter {name:?} already; detach it, or take another name"),
+            };
+            return Err(Error::new(ErrorKind::Value, "attach", message));
+        }
+        self.0.push(Slot { name: name.to_string(), enabled: true, adapter });
+        Ok(())
+    }
+
+    fn slot(&self, operation: &'static str, name: &str) -> Result<usize> {
+        self.0.iter().position(|slot| slot.name == name).ok_or_else(|| {
+            let there =
+                if self.is_empty() { "there are none".into() } else { format!("there are {}", listed(self.names())) };
+            Error::new(ErrorKind::Value, operation, format!("there is no adapter {name:?}; {there}"))
+        })
+    }
+
+    fn enabled(&self) -> impl Iterator<Item = &Slot<T>> {
+        self.0.iter().filter(|slot| slot.enabled)
+    }
+
+    /// The weight with every enabled adapter folded in, one after the other.
+    pub(super) fn effective(&self, weight: &Var<T>) -> Result<Var<T>> {
+        self.enabled().try_fold(weight.clone(), |weight, slot| slot.folded(&weight))
+    }
+
+    /// The layer's result, each adapter on the path that it asks for.
+    pub(super) fn forward(
+        &self,
+        call: &Call<'_, T>,
+        weight: &Var<T>,
+        bias: Option<&Var<T>>,
+        mode: Mode,
+    ) -> Result<Var<T>> {
+        let mut weight = weight.clone();
+        let mut contributions = Vec::new();
+        for slot in self.enabled() {
+            match slot.adapter.apply(call, mode)? {
+                Some(contribution) => contributions.push((&slot.name, contribution)),
+                None => weight = slot.folded(&weight)?,
+            }
+        }
+        let y = call.run(&weight, bias)?;
+        contributions.into_iter().try_fold(y, |y, (name, contribution)| {
+            // An addition would repeat a contribution that is too small.
+            if contribution.shape() != y.shape() {
+                let (given, needed) = (contribution.shape(), y.shape());
+                let message = format!("adapter {name:?} contributes shape {given:?} to a result of shape {needed:?}");
+                return Err(Error::shape("adapter", message));
+            }
+            y.add(&contribution)
+        })
+    }
+}
+
+impl<T: Scalar> Slot<T> {
+    fn folded(&self, weight: &Var<T>) -> Result<Var<T>> {
+        let effective = self.adapter.effective(weight)?;
+        if effective.shape() != weight.shape() {
+            let (name, given, needed) = (&self.name, effective.shape(), weight.shape());
+            let message = format!("adapter {name:?} makes a weight of shape {given:?} of one of shape {needed:?}");
+            return Err(Error::shape("adapter", message));
+        }
+        Ok(effective)
+    }
+}
+
+impl<T: Scalar> Module<T> for Adapters<T> {
+    fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a, T>) {
+        if visitor.visits_adapters() {
+            self.0.iter().for_each(|slot| slot.adapter.visit_named(&slot.name, visitor));
+        }
+    }
+
+    fn visit_mut<'a>(&'a mut self, visitor: &mut VisitorMut<'_, 'a, T>) {
+        if visitor.visits_adapters() {
+            self.0.iter_mut().for_each(|slot| slot.adapter.visit_named_mut(&slot.name, visitor));
+        }
+    }
+}
