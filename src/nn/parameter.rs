@@ -125,6 +125,13 @@ impl<T: Scalar, D: Dimension> From<Tensor<T, D>> for Parameter<T> {
     }
 }
 
+impl<T: Scalar> From<Var<T>> for Parameter<T> {
+    /// A parameter that is this variable: it trains where that needs a gradient.
+    fn from(var: Var<T>) -> Self {
+        Self { var }
+    }
+}
+
 impl<T: Scalar> Module<T> for Parameter<T> {
     fn visit<'a>(&'a self, visitor: &mut Visitor<'_, 'a, T>) {
         visitor.meet_parameter(self);
