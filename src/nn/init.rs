@@ -188,7 +188,7 @@ impl Init {
             Self::Constant(value) => Ok(Tensor::full(shape, T::of(value))?.into_dyn()),
             Self::Uniform { low, high } => drawn(&mut || low + (high - low) * rng.random::<f64>()),
             Self::Normal { mean, std } => normal(mean, std, rng),
-            Self::TruncatedNormal { mean, std, low, high } if std == 0.0 => {
+            Self::TruncatedNormal { mean, std: 0.0, low, high } => {
                 Self::Constant(mean.clamp(low, high)).tensor(shape, rng)
             }
             Self::TruncatedNormal { mean, std, low, high } => {

@@ -252,10 +252,7 @@ fn several_adapters_in_order_and_names_of_their_own() {
     close(layer.effective_weight().unwrap().value(), folded.value());
 
     let names: Vec<String> = layer.parameters().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(
-        names,
-        ["weight", "bias", "first.lora_A", "first.lora_B", "magnitude.second", "lora_A.second.weight"]
-    );
+    assert_eq!(names, ["weight", "bias", "first.lora_A", "first.lora_B", "magnitude.second", "lora_A.second.weight"]);
     let mutable: Vec<String> = layer.parameters_mut().into_iter().map(|(name, _)| name).collect();
     assert_eq!(mutable, names);
     assert_eq!(layer.adapters().names().collect::<Vec<_>>(), ["first", "second"]);

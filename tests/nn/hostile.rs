@@ -77,9 +77,7 @@ fn an_index_and_its_shards_have_to_agree() {
     };
     with_index(in_first, ErrorKind::Format, moved);
     let extra = "the shard \"model-00002-of-00002.safetensors\" has 1 tensors that the index does not place there: \"1.weight\"";
-    let without = |text: &str| {
-        text.replace(",\n    \"1.weight\": \"model-00002-of-00002.safetensors\"", "")
-    };
+    let without = |text: &str| text.replace(",\n    \"1.weight\": \"model-00002-of-00002.safetensors\"", "");
     with_index(without, ErrorKind::Format, extra);
     // A tensor in two shards belongs to the one that the index says, and is one too many in the other.
     let (_folder, path) = sharded();

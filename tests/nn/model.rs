@@ -8,8 +8,8 @@ use tenfold::{
     autodiff::{self, Attention, CrossEntropy, Var},
     module,
     nn::{
-        BatchNorm, Conv, ConvTranspose, Dropout, Embedding, Grn, Init, Layer, LayerNorm, Linear, Mode, Module, Operation,
-        RmsNorm, Save,
+        BatchNorm, Conv, ConvTranspose, Dropout, Embedding, Grn, Init, Layer, LayerNorm, Linear, Mode, Module,
+        Operation, RmsNorm, Save,
     },
 };
 
@@ -83,7 +83,8 @@ impl<T: Scalar> Model<T> {
         let words = Embedding::new(11, 4, rng)?.padding(0)?;
         let project = Linear::new(4, width, rng)?.without_bias();
         let mut block = || {
-            let (attention, conv) = (SelfAttention::new(width, rng)?, Conv::new([width; 2], &[3], depthwise.clone(), rng)?);
+            let (attention, conv) =
+                (SelfAttention::new(width, rng)?, Conv::new([width; 2], &[3], depthwise.clone(), rng)?);
             Ok(Block { attention, conv, grn: Grn::new(width, 1e-6)?, dropout: Dropout::new(0.2, 1)? })
         };
         let layer = (0..2).map(|_| block()).collect::<Result<_>>()?;
@@ -150,7 +151,9 @@ fn names_are_paths_and_stay() {
             .map(String::from)
             .to_vec();
     expected.extend(block(0).into_iter().chain(block(1)));
-    expected.extend(["up.weight", "up.bias", "bn.weight", "bn.bias", "classifier.weight", "classifier.bias"].map(String::from));
+    expected.extend(
+        ["up.weight", "up.bias", "bn.weight", "bn.bias", "classifier.weight", "classifier.bias"].map(String::from),
+    );
     assert_eq!(names(&model), expected);
     let mutable: Vec<String> = model.parameters_mut().into_iter().map(|(name, _)| name).collect();
     assert_eq!(mutable, expected);
@@ -159,8 +162,14 @@ fn names_are_paths_and_stay() {
 
     let layers: Vec<String> = model.layers().into_iter().map(|(name, _)| name).collect();
     let of_block = |i: usize| {
-        ["attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj", "attention.output.dense", "conv"]
-            .map(|name| format!("encoder.layer.{i}.{name}"))
+        [
+            "attention.self.query_proj",
+            "attention.self.key_proj",
+            "attention.self.value_proj",
+            "attention.output.dense",
+            "conv",
+        ]
+        .map(|name| format!("encoder.layer.{i}.{name}"))
     };
     let mut expected = vec!["embeddings.word_embeddings".to_string(), "embeddings.embed_proj".to_string()];
     expected.extend(of_block(0).into_iter().chain(of_block(1)));
@@ -179,7 +188,9 @@ fn layers_say_what_they_do() {
         let order = layer.weight().shape().len();
         match layer.operation() {
             Operation::Linear => assert_eq!(order, 2, "{name}"),
-            Operation::Embedding { padding } => assert_eq!((order, padding, layer.bias().is_none()), (2, Some(0), true)),
+            Operation::Embedding { padding } => {
+                assert_eq!((order, padding, layer.bias().is_none()), (2, Some(0), true))
+            }
             Operation::Conv(options) => assert_eq!((order, options.groups), (3, 6), "{name}"),
             Operation::ConvTranspose(options) => assert_eq!((order, options.groups), (3, 1), "{name}"),
         }
@@ -277,7 +288,9 @@ fn the_same_seed_starts_the_same_model() {
     assert_eq!(model.words.weight().value().index_mode(0, 0).unwrap().max_abs().unwrap(), 0.0);
     let linear = &model.layer[1].attention.query;
     let bound = 1.0 / 6f64.sqrt();
-    assert!(linear.weight().value().max_abs().unwrap() <= bound && linear.bias().unwrap().value().max_abs().unwrap() > 0.0);
+    assert!(
+        linear.weight().value().max_abs().unwrap() <= bound && linear.bias().unwrap().value().max_abs().unwrap() > 0.0
+    );
 }
 
 #[test]

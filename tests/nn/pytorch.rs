@@ -7,8 +7,8 @@ use tenfold::{
     autodiff::{self, PaddingMode, Var},
     module,
     nn::{
-        BatchNorm, Checkpoint, Conv, ConvTranspose, Embedding, LayerNorm, Linear, Load, Mode, Module, Nonlinearity, Renames,
-        RmsNorm, Save, fans,
+        BatchNorm, Checkpoint, Conv, ConvTranspose, Embedding, LayerNorm, Linear, Load, Mode, Module, Nonlinearity,
+        Renames, RmsNorm, Save, fans,
     },
 };
 

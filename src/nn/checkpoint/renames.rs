@@ -37,12 +37,15 @@ impl Pattern {
 }
 
 #[derive(Clone)]
+/// A rule of the caller's own.
+type Function = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 enum Rule {
     StripPrefix(String),
     AddPrefix(String),
     Exact(String, String),
     Pattern(Pattern, String),
-    With(Arc<dyn Fn(&str) -> Option<String> + Send + Sync>),
+    With(Function),
 }
 
 /// Rules that rename tensors, applied one after the other, each to what those before it made of a name.
