@@ -305,6 +305,8 @@
 //! - [`decomp`]: the formats and the solvers.
 //! - [`algebra`]: the operations, and the order of unfoldings.
 //! - [`tensor`]: views, arithmetic, files.
+//! - [`autodiff`]: gradients; from a mode product's formula to its gradient.
+//! - [`nn`]: parameters, layers and their files.
 //! - [`guide`]: coming from TensorLy, or from the Tensor Toolbox for MATLAB or Python.
 //! - The program `decompose` in the repository's folder `examples` decomposes an `.npy` file from the command line.
 //!

@@ -36,10 +36,10 @@ impl Pattern {
     }
 }
 
-#[derive(Clone)]
 /// A rule of the caller's own.
 type Function = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
+#[derive(Clone)]
 enum Rule {
     StripPrefix(String),
     AddPrefix(String),
