@@ -330,6 +330,12 @@ fn safetensors() {
         if let Some(path) = path {
             let opened = TensorFile::open(path);
             assert_eq!(opened.is_ok(), read.is_ok(), "{:?} from a file, {:?} from memory", opened.err(), read.err());
+            match (TensorFile::open_lazily(path), &read) {
+                (Ok(lazy), Ok(read)) => assert_eq!(lazy, *read),
+                (lazy, read) => {
+                    assert!(lazy.is_err() && read.is_err(), "{:?} lazily, {:?} from memory", lazy.err(), read)
+                }
+            }
         }
         let crates = safetensors::SafeTensors::deserialize(bytes);
         let Ok(file) = read else { return false };

@@ -9,8 +9,8 @@ use crate::{autodiff::Var, error::Result, module, scalar::Scalar, tensor::Tensor
 /// use tenfold::{Tensor, autodiff::Var, nn::RmsNorm};
 ///
 /// let norm = RmsNorm::<f64>::new(2, 0.0)?;
-/// let x = Var::constant(Tensor::from(ndarray::array![[1.0, 7.0]]));
-/// assert_eq!(norm.forward(&x)?.value().to_vec()?, [0.2, 1.4]);
+/// let x = Var::constant(Tensor::from(ndarray::array![[-4.0, 4.0]]));
+/// assert_eq!(norm.forward(&x)?.value().to_vec()?, [-1.0, 1.0]);
 /// # Ok::<(), tenfold::Error>(())
 /// ```
 #[derive(Debug, Clone)]
