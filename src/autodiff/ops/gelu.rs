@@ -41,7 +41,7 @@ impl<T: Scalar> Var<T> {
     /// use ndarray::array;
     /// use tenfold::{Tensor, autodiff::Var};
     ///
-    /// let x = Var::constant(Tensor::from(array![-1.0, 0.0, 2.0]));
+    /// let x = Var::constant(Tensor::from(array![-1.0_f64, 0.0, 2.0]));
     /// let y = x.gelu()?.value().to_vec()?;
     /// assert!((y[0] + 0.15865525393145707).abs() < 1e-15);
     /// assert_eq!(y[1], 0.0);
