@@ -182,7 +182,7 @@ fn multiply<T: Scalar, D: Dimension>(
         m: matrix.shape()[0],
         n: nest[cols].size,
         k: matrix.shape()[1],
-        a: Matrix { offset: matrix.layout.offset(), rows: matrix.strides()[0], cols: matrix.strides()[1] },
+        a: Matrix::of(&matrix.layout),
         b: Matrix { offset: x.layout.offset(), rows: x.strides()[mode], cols: nest[cols].strides[0] },
         c: Matrix { offset: 0, rows: to.strides()[mode], cols: nest[cols].strides[1] },
         batch: batch.map(|(_, l)| Batch { size: l.size, a: 0, b: l.strides[0], c: l.strides[1] }).collect(),

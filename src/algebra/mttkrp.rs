@@ -161,13 +161,12 @@ impl Half {
             Half::First(_) => Matrix { offset, rows: inner as isize, cols: 1 },
             Half::Last(_) => Matrix { offset, rows: 1, cols: rows as isize },
         };
-        let strides = khatri_rao.strides();
         let problem = Gemm {
             m: rows,
             n: rank,
             k: inner,
             a,
-            b: Matrix { offset: khatri_rao.layout.offset(), rows: strides[0], cols: strides[1] },
+            b: Matrix::of(&khatri_rao.layout),
             c: Matrix { offset: 0, rows: rank as isize, cols: 1 },
             batch: Modes::new(),
             sum: Modes::new(),
@@ -204,17 +203,13 @@ impl<T: Scalar> Partial<T> {
         if at + 1 < self.shape.len() {
             let right = side(mode + 1..self.first + self.shape.len())?;
             let sizes = Columns { before: before * n, n: after, after: 1, rank: self.rank };
-            block = columns::contract(&device, sizes, (&block, 0), (&right.storage, matrix_of(&right)))?;
+            block = columns::contract(&device, sizes, (&block, 0), (&right.storage, Matrix::of(&right.layout)))?;
         }
         if at > 0 {
             let left = side(self.first..mode)?;
             let sizes = Columns { before: 1, n: before, after: n, rank: self.rank };
-            block = columns::contract(&device, sizes, (&block, 0), (&left.storage, matrix_of(&left)))?;
+            block = columns::contract(&device, sizes, (&block, 0), (&left.storage, Matrix::of(&left.layout)))?;
         }
         Ok(Tensor::row_major(block, &[n, self.rank]))
     }
-}
-
-fn matrix_of<T: Scalar>(m: &Tensor<T, Ix2>) -> Matrix {
-    Matrix { offset: m.layout.offset(), rows: m.strides()[0], cols: m.strides()[1] }
 }

@@ -1,6 +1,10 @@
 //! Strided-batched matrix products: the kernel behind mode products, contractions and MTTKRP.
 
-use super::{Device, Kind, cpu, layout::Modes, storage::Storage};
+use super::{
+    Device, Kind, cpu,
+    layout::{Layout, Modes},
+    storage::Storage,
+};
 use crate::{error::Result, scalar::Scalar};
 
 /// A matrix in a block: the position of its first entry and its row and column strides.
@@ -12,6 +16,11 @@ pub(crate) struct Matrix {
 }
 
 impl Matrix {
+    /// A tensor of order 2.
+    pub(crate) fn of(layout: &Layout) -> Self {
+        Self { offset: layout.offset(), rows: layout.strides()[0], cols: layout.strides()[1] }
+    }
+
     pub(crate) fn t(self) -> Self {
         Self { offset: self.offset, rows: self.cols, cols: self.rows }
     }

@@ -6,7 +6,7 @@ use crate::{error::Result, scalar::Scalar};
 /// In what the products of a Gram matrix are computed. Sums over long stretches are doubles in both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Precision {
-    /// Products and short sums in `f32`: twice as fast, good for relative errors above about 1e-3.
+    /// Products and short sums in `f32`: half the arithmetic, good for relative errors above about 1e-3.
     Single,
     /// Everything in `f64`.
     Double,

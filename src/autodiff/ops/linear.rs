@@ -30,10 +30,6 @@ fn rows_of<T: Scalar>(x: &Dyn<T>, width: usize) -> Result<Tensor<T, Ix2>> {
     x.reshaped(&[count, width])
 }
 
-fn matrix<T: Scalar>(x: &Tensor<T, Ix2>) -> Matrix {
-    Matrix { offset: x.layout.offset(), rows: x.strides()[0], cols: x.strides()[1] }
-}
-
 /// `A B`, with the result of shape `shape`; on top of `start` where there is one.
 fn product<T: Scalar>(
     a: &Tensor<T, Ix2>,
@@ -51,8 +47,8 @@ fn product<T: Scalar>(
         m,
         n,
         k,
-        a: matrix(a),
-        b: matrix(b),
+        a: Matrix::of(&a.layout),
+        b: Matrix::of(&b.layout),
         c: Matrix { offset: 0, rows: n as isize, cols: 1 },
         batch: Modes::new(),
         sum: Modes::new(),

@@ -94,12 +94,8 @@ pub(crate) unsafe fn product<T: Scalar>(p: Product<T>) -> bool {
             true
         }
     }
-    let (p, way) = match (p.way(), p.transposed().way()) {
-        (Some(way), _) => (p, way),
-        (None, Some(way)) => (p.transposed(), way),
-        (None, None) => return false,
-    };
-    super::arch().dispatch(Run(p, way))
+    let run = |p: Product<T>| p.way().map(|way| Run(p, way));
+    run(p).or_else(|| run(p.transposed())).is_some_and(|run| super::arch().dispatch(run))
 }
 
 /// How far ahead of a tile the large operand is asked for.
