@@ -3,26 +3,14 @@
 mod support;
 
 use ndarray::ArrayD;
-use safetensors::SafeTensors;
-use std::{collections::BTreeMap, path::Path};
-use support::assert_within;
+use std::collections::BTreeMap;
+use support::{assert_within, fixture};
 use tenfold::{
     Result, Scalar, Tensor,
     autodiff::{Conv, ConvTranspose, Interpolation, Padding, PaddingMode, Pool, Var},
 };
 
 type Arrays = BTreeMap<String, ArrayD<f64>>;
-
-fn fixture() -> Arrays {
-    let path = format!("{}/tests/fixtures/torch/convolution.safetensors", env!("CARGO_MANIFEST_DIR"));
-    let bytes = std::fs::read(Path::new(&path)).unwrap();
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    let array = |view: &safetensors::tensor::TensorView<'_>| {
-        let numbers = view.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect();
-        ArrayD::from_shape_vec(view.shape(), numbers).unwrap()
-    };
-    file.tensors().iter().map(|(name, view)| (name.clone(), array(view))).collect()
-}
 
 /// Computes a case and compares the result and every gradient; `tolerance` is relative to numbers of magnitude 10.
 #[track_caller]
@@ -47,7 +35,7 @@ macro_rules! cases {
     ($($name:ident: |$v:ident| $body:expr;)*) => {
         #[test]
         fn every_case_is_pytorchs() {
-            let arrays = fixture();
+            let arrays = fixture::arrays("torch/convolution");
             let mut names: Vec<&str> = arrays.keys().filter_map(|key| key.strip_suffix(".y")).collect();
             $(
                 println!(stringify!($name));

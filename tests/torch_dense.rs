@@ -1,6 +1,9 @@
 //! PyTorch's values and gradients (`tests/fixtures/torch/dense.safetensors`) against ours, in doubles and in singles.
 
+mod support;
+
 use ndarray::{IxDyn, s};
+use support::torch::{compare, several};
 use tenfold::{
     Result, Scalar, Tensor, TensorFile,
     autodiff::{CrossEntropy, Var},
@@ -44,43 +47,16 @@ fn run<T: Scalar>(name: &str, v: &[Var<T>], index: &[Index]) -> Result<Var<T>> {
     }
 }
 
-fn assert_close<T: Scalar>(what: &str, ours: &Tensor<T, IxDyn>, theirs: &Tensor<f64, IxDyn>, tolerance: f64) {
-    assert_eq!(ours.shape(), theirs.shape(), "{what}");
-    let (ours, theirs) = (ours.to_vec().unwrap(), theirs.to_vec().unwrap());
-    let scale = theirs.iter().fold(1.0, |scale: f64, x| scale.max(x.abs()));
-    for (i, (x, y)) in ours.iter().zip(&theirs).enumerate() {
-        assert!((x.f64() - y).abs() <= tolerance * scale, "{what}, entry {i}: {x} against PyTorch's {y}");
-    }
-}
-
-fn compare<T: Scalar>(file: &TensorFile, tolerance: f64) -> usize {
-    let cases: Vec<&str> = file.names().filter_map(|name| name.strip_suffix(".out")).collect();
-    for &name in &cases {
-        let several = |part: &str| {
-            let names = (0..).map(|i| format!("{name}.{part}.{i}"));
-            names.take_while(|name| file.contains(name)).collect::<Vec<_>>()
-        };
-        let read = |name: &str| file.get::<f64, IxDyn>(name).unwrap();
-        let leaves: Vec<Var<T>> =
-            several("in").iter().map(|name| Var::parameter(read(name).cast::<T>().unwrap())).collect();
-        let index: Vec<Index> = several("index").iter().map(|name| file.get(name).unwrap()).collect();
-        let y = run(name, &leaves, &index).unwrap();
-        // The file knows no order 0: single numbers have shape [1] there.
-        let shaped = |x: Tensor<f64, IxDyn>| if y.order() == 0 { x.reshape(vec![]).unwrap() } else { x };
-        assert_close(name, y.value(), &shaped(read(&format!("{name}.out"))), tolerance);
-        let dy = shaped(read(&format!("{name}.dy")));
-        let gradients = y.backward_from(dy.cast().unwrap()).unwrap();
-        for (leaf, grad) in leaves.iter().zip(several("grad")) {
-            assert_close(&grad, gradients.of(leaf).unwrap(), &read(&grad), tolerance);
-        }
-    }
-    cases.len()
+/// The same, with the index tensors of the case.
+fn with_index<T: Scalar>(name: &str, v: &[Var<T>], file: &TensorFile) -> Result<Var<T>> {
+    let index: Vec<Index> = several(file, name, "index").iter().map(|name| file.get(name).unwrap()).collect();
+    run(name, v, &index)
 }
 
 #[test]
 fn values_and_gradients_are_pytorchs() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/torch/dense.safetensors");
     let file = TensorFile::open(path).unwrap();
-    assert_eq!(compare::<f64>(&file, 1e-10), 31);
-    compare::<f32>(&file, 1e-5);
+    assert_eq!(compare(&file, 1e-10, with_index::<f64>), 31);
+    compare(&file, 1e-5, with_index::<f32>);
 }

@@ -1,7 +1,10 @@
 //! PyTorch's values and gradients of activations, softmax, normalisation and attention
 //! (`tests/fixtures/torch/normalise.safetensors`) against ours, in doubles and in singles.
 
+mod support;
+
 use ndarray::IxDyn;
+use support::torch::{assert_close, compare};
 use tenfold::{
     Result, Scalar, Tensor, TensorFile,
     autodiff::{Attention, RelativePositions, Var},
@@ -21,7 +24,8 @@ impl Extra<'_> {
 }
 
 /// The operation that the generator names so.
-fn run<T: Scalar>(name: &str, v: &[Var<T>], extra: &Extra) -> Result<Var<T>> {
+fn run<T: Scalar>(name: &str, v: &[Var<T>], file: &TensorFile) -> Result<Var<T>> {
+    let extra = Extra(file);
     match name {
         "gelu" => v[0].gelu(),
         "gelu_tanh" => v[0].gelu_tanh(),
@@ -76,42 +80,12 @@ fn run<T: Scalar>(name: &str, v: &[Var<T>], extra: &Extra) -> Result<Var<T>> {
     }
 }
 
-#[track_caller]
-fn assert_close<T: Scalar>(what: &str, ours: &Tensor<T, IxDyn>, theirs: &Tensor<f64, IxDyn>, tolerance: f64) {
-    assert_eq!(ours.shape(), theirs.shape(), "{what}");
-    let (ours, theirs) = (ours.to_vec().unwrap(), theirs.to_vec().unwrap());
-    let scale = theirs.iter().fold(1.0, |scale: f64, x| scale.max(x.abs()));
-    for (i, (x, y)) in ours.iter().zip(&theirs).enumerate() {
-        assert!((x.f64() - y).abs() <= tolerance * scale, "{what}, entry {i}: {x} against PyTorch's {y}");
-    }
-}
-
-fn compare<T: Scalar>(file: &TensorFile, tolerance: f64) -> usize {
-    let cases: Vec<&str> = file.names().filter_map(|name| name.strip_suffix(".out")).collect();
-    for &name in &cases {
-        let several = |part: &str| {
-            let names = (0..).map(|i| format!("{name}.{part}.{i}"));
-            names.take_while(|name| file.contains(name)).collect::<Vec<_>>()
-        };
-        let read = |name: &str| file.get::<f64, IxDyn>(name).unwrap();
-        let leaves: Vec<Var<T>> = several("in").iter().map(|name| Var::parameter(read(name).cast().unwrap())).collect();
-        let y = run(name, &leaves, &Extra(file)).unwrap();
-        assert_close(name, y.value(), &read(&format!("{name}.out")), tolerance);
-        let gradients = y.backward_from(read(&format!("{name}.dy")).cast().unwrap()).unwrap();
-        assert_eq!(leaves.len(), several("grad").len());
-        for (leaf, grad) in leaves.iter().zip(several("grad")) {
-            assert_close(&grad, gradients.of(leaf).unwrap(), &read(&grad), tolerance);
-        }
-    }
-    cases.len()
-}
-
 #[test]
 fn values_and_gradients_are_pytorchs() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/torch/normalise.safetensors");
     let file = TensorFile::open(path).unwrap();
-    assert_eq!(compare::<f64>(&file, 1e-10), 23);
-    compare::<f32>(&file, 1e-5);
+    assert_eq!(compare(&file, 1e-10, run::<f64>), 23);
+    compare(&file, 1e-5, run::<f32>);
 }
 
 #[test]

@@ -1,10 +1,23 @@
-//! The files of TensorLy's values (`tests/fixtures`).
+//! The files of other libraries' values (`tests/fixtures`).
 
 use super::assert_within;
 use ndarray::{ArrayD, Ix1, Ix2, IxDyn};
 use safetensors::{Dtype, SafeTensors};
 use std::{collections::BTreeMap, path::Path};
 use tenfold::{Device, Tensor};
+
+/// The arrays of `tests/fixtures/NAME.safetensors`, doubles all.
+pub fn arrays(name: &str) -> BTreeMap<String, ArrayD<f64>> {
+    let path = format!("{}/tests/fixtures/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
+    let bytes = std::fs::read(Path::new(&path)).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let array = |view: &safetensors::tensor::TensorView<'_>| {
+        assert_eq!(view.dtype(), Dtype::F64);
+        let numbers = view.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect();
+        ArrayD::from_shape_vec(view.shape(), numbers).unwrap()
+    };
+    file.tensors().iter().map(|(name, view)| (name.clone(), array(view))).collect()
+}
 
 pub const TENSORS: [&str; 5] = ["o2", "o3", "o3b", "o4", "o5"];
 
@@ -15,15 +28,7 @@ pub struct Fixture {
 
 impl Fixture {
     pub fn read(topic: &str) -> Self {
-        let path = format!("{}/tests/fixtures/tensorly/{topic}.safetensors", env!("CARGO_MANIFEST_DIR"));
-        let bytes = std::fs::read(Path::new(&path)).unwrap();
-        let file = SafeTensors::deserialize(&bytes).unwrap();
-        let array = |view: &safetensors::tensor::TensorView<'_>| {
-            assert_eq!(view.dtype(), Dtype::F64);
-            let numbers = view.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect();
-            ArrayD::from_shape_vec(view.shape(), numbers).unwrap()
-        };
-        Self { arrays: file.tensors().iter().map(|(name, view)| (name.clone(), array(view))).collect() }
+        Self { arrays: arrays(&format!("tensorly/{topic}")) }
     }
 
     pub fn take(&mut self, name: &str) -> ArrayD<f64> {

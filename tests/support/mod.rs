@@ -3,6 +3,7 @@
 #![allow(dead_code)] // Each test file uses its own part.
 
 pub mod fixture;
+pub mod torch;
 
 use ndarray::{ArrayD, Dimension, Ix1, Ix2, IxDyn, Slice, indices};
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
