@@ -25,7 +25,7 @@ const CHANNELS: usize = 6;
 const REGISTERS: usize = 4;
 
 /// Positions whose entries, one tile's share of them, stay in the first-level cache.
-const STRETCH: usize = 128;
+const STRETCH: usize = 256;
 
 /// Lanes of the widest register, of the smallest number.
 const LANES: usize = 16;
@@ -229,10 +229,10 @@ impl<T: Scalar> Accumulate<'_, T> {
             let count = (self.dy.count - first).min(CHANNELS);
             let place = |c: usize| (first + c) * self.depth + run.at..(first + c) * self.depth + run.at + run.len;
             // Channels that are missing repeat the last one, and their sums are dropped.
-            let mut sums: [[T::Vector<S>; N]; CHANNELS] = std::array::from_fn(
-                #[inline(always)]
-                |c| load::<S, T, N>(simd, &self.sums[place(c.min(count - 1))]),
-            );
+            let mut sums = [[T::zeros(simd); N]; CHANNELS];
+            for c in 0..CHANNELS {
+                sums[c] = load::<S, T, N>(simd, &self.sums[place(c.min(count - 1))]);
+            }
             for (x, dy) in x.iter().zip(&dy[i * bases.len()..]) {
                 for c in 0..CHANNELS {
                     let y = T::splat(simd, dy[c]);
