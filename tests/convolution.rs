@@ -255,6 +255,29 @@ proptest! {
     }
 }
 
+proptest! {
+    // Many channels, one by one: the definition takes its time.
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The kernel that takes fewer multiplications, with odd and even sizes, and windows that lie wholly in the padding.
+    #[test]
+    fn three_by_three_between_many_channels_is_its_definition(
+        high in (1..=7usize, 0..=4usize, 0..=4usize),
+        wide in (1..=9usize, 0..=4usize, 0..=4usize),
+        channels in (32..=36usize, 32..=70usize),
+        batch in 1..=2usize,
+        seed: u64,
+        threads in 1..=2usize,
+    ) {
+        let mode = |(n, before, after): (usize, usize, usize)| [n.max(3 - before.min(2)), 3, 1, 1, before, after];
+        let (modes, (c_in, c_out)) = (vec![mode(high), mode(wide)], channels);
+        let problem = Problem { batch, groups: 1, c_in, c_out, modes, seed, threads };
+        problem.check::<f64>();
+        problem.check::<f32>();
+        problem.check_transposed::<f64>();
+    }
+}
+
 #[test]
 fn large_layers_are_the_same_on_any_number_of_threads_as_by_definition() {
     for (groups, c_in, c_out, modes) in [
@@ -269,6 +292,17 @@ fn large_layers_are_the_same_on_any_number_of_threads_as_by_definition() {
             Problem { batch: 2, groups, c_in, c_out, modes: modes.clone(), seed: 7, threads }.check::<f64>();
         }
     }
+}
+
+/// Results that see a missing value are missing, and no others.
+#[test]
+fn a_missing_value_spreads_as_far_as_its_windows() {
+    let mut x = Tensor::<f32, _>::ones([1, 8, 9, 32]).unwrap();
+    x.as_mut_slice().unwrap()[(3 * 9 + 4) * 32 + 5] = f32::NAN;
+    let w = Var::constant(Tensor::<f32, _>::ones([32, 32, 3, 3]).unwrap());
+    let y = Var::constant(x).conv(&w, None, &Conv::new().padding(1)).unwrap();
+    let (y, near) = (entries(y.value()), |i: usize, at: usize| i.abs_diff(at) <= 1);
+    for_each_index(&[1, 8, 9, 32], |i| assert_eq!(y[i].is_nan(), near(i[1], 3) && near(i[2], 4), "{i:?}"));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! that stays in the second-level cache serves all positions of a block before the next.
 #![allow(clippy::needless_range_loop, clippy::manual_memcpy)] // Loops over registers by number are unrolled, and their arrays stay in registers.
 
-use super::{Axes, Block, block_rows, blocks, tile::Cut};
+use super::{Axes, Block, block_rows, blocks, tile::Cut, winograd};
 use crate::{
     device::{
         conv::Axis,
@@ -64,6 +64,15 @@ impl Machine {
     }
 }
 
+/// The lanes of a register, and the registers of each panel of `result` channels.
+pub(super) fn panels<T: Scalar>(result: usize) -> (usize, Vec<usize>) {
+    let (lanes, registers) = Machine::of::<T>();
+    let most = if registers >= 32 { 4 } else { 2 };
+    let vectors = result.div_ceil(lanes);
+    let count = vectors.div_ceil(most).max(1);
+    (lanes, (0..count).map(|i| super::part(vectors, count, i).len()).collect())
+}
+
 /// A group's panels for all passes, side by side.
 struct Packed<T: Scalar> {
     block: HostBlock<T>,
@@ -94,11 +103,8 @@ fn rows_of(pass: &Pass, shape: Shape) -> usize {
 }
 
 fn pack<T: Scalar>(cpu: &Cpu, shape: Shape, passes: &[Pass], filter: &Filter<T>) -> Packed<T> {
-    let (lanes, registers) = Machine::of::<T>();
-    let most = if registers >= 32 { 4 } else { 2 };
-    let vectors = shape.result.div_ceil(lanes);
-    let count = vectors.div_ceil(most).max(1);
-    let panels: Vec<usize> = (0..count).map(|i| super::part(vectors, count, i).len()).collect();
+    let (lanes, panels) = panels::<T>(shape.result);
+    let vectors: usize = panels.iter().sum();
     let mut places = Vec::new();
     let mut len = 0;
     for pass in passes {
@@ -161,6 +167,9 @@ pub(super) fn correlate<T: Scalar>(
     if out.is_empty() {
         return;
     }
+    if let Some(axes) = winograd::serves(shape, axes) {
+        return winograd::correlate(cpu, shape, axes, source, filter, out);
+    }
     let result = axes.each_ref().map(|axes| axes[0].result);
     let passes = passes(axes);
     let packed = pack(cpu, shape, &passes, filter);
@@ -213,10 +222,10 @@ struct Job<'a, T: Scalar> {
 
 /// Source entries side by side that meet panel rows side by side.
 #[derive(Debug, Clone, Copy)]
-struct Run {
-    offset: usize,
-    len: usize,
-    row: usize,
+pub(super) struct Run {
+    pub(super) offset: usize,
+    pub(super) len: usize,
+    pub(super) row: usize,
 }
 
 impl<T: Scalar> Job<'_, T> {
@@ -294,7 +303,7 @@ fn runs(pass: &Pass, planes: &[(usize, usize)], row: usize, shape: Shape, group:
 }
 
 /// The runs cut and grouped so that each group has about [`STRETCH`] rows. Never empty: the bias is to be written in any case.
-fn stretches(runs: &[Run]) -> Vec<Vec<Run>> {
+pub(super) fn stretches(runs: &[Run]) -> Vec<Vec<Run>> {
     let total: usize = runs.iter().map(|run| run.len).sum();
     let count = (total + STRETCH / 2) / STRETCH;
     let most = total.div_ceil(count.max(1));
@@ -317,16 +326,16 @@ fn stretches(runs: &[Run]) -> Vec<Vec<Run>> {
 }
 
 /// The product of one group in one block.
-struct Multiply<'a, T> {
-    source: &'a [T],
-    positions: &'a [(usize, usize)],
-    stretches: &'a [Vec<Run>],
-    weights: &'a [T],
-    rows: usize,
-    panels: &'a [usize],
-    bias: &'a [T],
-    channels: std::ops::Range<usize>,
-    out: &'a mut [T],
+pub(super) struct Multiply<'a, T> {
+    pub(super) source: &'a [T],
+    pub(super) positions: &'a [(usize, usize)],
+    pub(super) stretches: &'a [Vec<Run>],
+    pub(super) weights: &'a [T],
+    pub(super) rows: usize,
+    pub(super) panels: &'a [usize],
+    pub(super) bias: &'a [T],
+    pub(super) channels: std::ops::Range<usize>,
+    pub(super) out: &'a mut [T],
 }
 
 impl<T: Scalar> pulp::WithSimd for Multiply<'_, T> {

@@ -6,12 +6,15 @@
 //! gathered operand: [`correlate`] multiplies runs, read where they are, with a repacked weight, and [`weights`] sums products of runs
 //! with the output's gradient.
 //!
+//! 3 x 3 kernels of stride 1 between many channels take fewer multiplications ([`winograd`]).
+//!
 //! Cost: 2 B O K C_out / groups flops for K = taps C_in; one pass over source and result for each block, and one over the weight
 //! to repack it.
 
 mod correlate;
 mod tile;
 pub(crate) mod weights;
+mod winograd;
 
 use super::{Cpu, part};
 use crate::{
