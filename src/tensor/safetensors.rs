@@ -259,27 +259,21 @@ impl TensorFile {
     /// A tensor, on the host.
     ///
     /// Every value is kept: a narrower float widens to `T`, integers become any `T` that holds each of them exactly, and all else
-    /// is an error that says what to load instead, and then [`cast`](Tensor::cast).
+    /// is an error that says what to load instead, and then [`cast`](Tensor::cast). A single number of order 0, which models
+    /// have as a parameter now and then, comes as a tensor of that order.
     ///
     /// # Errors
     /// As [`dtype`](TensorFile::dtype); [`ErrorKind::Unsupported`] where it holds a float that `T` would round,
-    /// [`ErrorKind::Value`] an integer that `T` does not hold, [`ErrorKind::Shape`] another order than `D`, or order 0.
+    /// [`ErrorKind::Value`] an integer that `T` does not hold, [`ErrorKind::Shape`] another order than `D`.
     pub fn get<T: Element, D: Dimension>(&self, name: &str) -> Result<Tensor<T, D>> {
         let origin = self.origin("TensorFile::get");
         let entry = self.entry(origin.operation, name)?;
         let (shape, what) = (&entry.shape, format!("tensor {name:?}"));
         let stored = stored(&origin, name, entry.dtype)?;
         stored.check::<T>(&origin, &what)?;
-        match D::NDIM {
-            _ if shape.is_empty() => {
-                let message = format!("{what} has order 0; a tensor has at least one mode: save it with shape [1]");
-                return Err(origin.error(ErrorKind::Shape, message));
-            }
-            Some(n) if n != shape.len() => {
-                let message = format!("{what} of shape {shape:?} has order {}, not {n}", shape.len());
-                return Err(origin.error(ErrorKind::Shape, message));
-            }
-            _ => {}
+        if let Some(n) = D::NDIM.filter(|&n| n != shape.len()) {
+            let message = format!("{what} of shape {shape:?} has order {}, not {n}", shape.len());
+            return Err(origin.error(ErrorKind::Shape, message));
         }
         let len = checked_len(origin.operation, shape).map_err(|e| origin.error(e.kind(), e.message()))?;
         let mut data = Vec::new();

@@ -6,7 +6,9 @@ use rand_chacha::ChaCha8Rng;
 use std::{fs, path::PathBuf};
 use tempfile::TempDir;
 use tenfold::{
-    Error, ErrorKind, Scalar, Tensor, TensorFile, module,
+    Error, ErrorKind, Scalar, Tensor, TensorFile,
+    autodiff::Var,
+    module,
     nn::{Checkpoint, Grn, Linear, Load, Loaded, Module, Parameter, Renames, Save},
 };
 
@@ -151,6 +153,18 @@ fn frozen_parameters_are_loaded_and_stay_frozen() {
     model.freeze_all();
     Load::new().read(&mut model, &path).unwrap();
     assert_eq!((values(&model), model.count().trainable), (values(&file), 0));
+}
+
+#[test]
+fn a_parameter_that_is_one_number_comes_back() {
+    let (_folder, path) = place("number.safetensors");
+    let number = Var::<f32>::constant(Tensor::full([2], 1.5).unwrap()).sum().unwrap();
+    let mut model = vec![Parameter::new(number.into_value())];
+    assert!(model[0].shape().is_empty());
+    Save::new().write(&model, &path).unwrap();
+    model[0].value_mut().as_mut_slice().unwrap()[0] = 0.0;
+    Load::new().read(&mut model, &path).unwrap();
+    assert_eq!(model[0].value().to_vec().unwrap(), [3.0]);
 }
 
 #[test]
