@@ -19,7 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Gradients of weights, by the names of their layers. Made by [`weight_gradients`].
 pub type WeightGradients<T> = BTreeMap<String, Tensor<T, IxDyn>>;
 
-/// Attaches a method's adapters to the layers that are meant, and freezes the rest of the model. [`Attach`] has more settings.
+/// Attaches a method's adapters to the layers that are meant, and freezes the rest of the model. [`Attach`] has more
+/// settings.
 ///
 /// The adapters are named `default`. Nothing is changed where an error is returned.
 ///
@@ -94,7 +95,8 @@ impl<'a, T: Scalar> Attach<'a, T> {
         Self { name: name.into(), ..self }
     }
 
-    /// Fixes what is drawn at random. What a layer's adapter starts as depends on this, the layer's name and its shape alone.
+    /// Fixes what is drawn at random. What a layer's adapter starts as depends on this, the layer's name and its shape
+    /// alone.
     pub fn seed(self, seed: u64) -> Self {
         Self { seed, ..self }
     }
@@ -112,12 +114,13 @@ impl<'a, T: Scalar> Attach<'a, T> {
         self.prepare(model, |_, _, _| Ok(())).map(|prepared| prepared.plan)
     }
 
-    /// Attaches the adapters and freezes all other parameters of the model, but for those that are kept or that the method selects. Adapters of other
-    /// names stay as they are.
+    /// Attaches the adapters and freezes all other parameters of the model, but for those that are kept or that the
+    /// method selects. Adapters of other names stay as they are.
     ///
     /// # Errors
-    /// [`ErrorKind::Value`] where a pattern matches nothing, where a layer has an adapter of this name already, where nothing would train, and
-    /// where gradients are given that belong to no layer; and the errors of the method. Nothing is changed then.
+    /// [`ErrorKind::Value`] where a pattern matches nothing, where a layer has an adapter of this name already, where
+    /// nothing would train, and where gradients are given that belong to no layer; and the errors of the method.
+    /// Nothing is changed then.
     pub fn apply(&self, model: &mut (impl Module<T> + ?Sized)) -> Result<Plan> {
         let prepared = self.prepare(&*model, |method, site, layer| {
             let weight = layer.weight().value();
@@ -222,8 +225,8 @@ fn own_parameters_mut<T: Scalar, M: Module<T> + ?Sized>(model: &mut M) -> Vec<(S
     all
 }
 
-/// The gradients of all weights that have one, by the names of their layers: what [`Attach::gradients`] takes. Let the weights train for the pass that
-/// makes them ([`Module::unfreeze_all`]); several batches are better than one.
+/// The gradients of all weights that have one, by the names of their layers: what [`Attach::gradients`] takes. Let the
+/// weights train for the pass that makes them ([`Module::unfreeze_all`]); several batches are better than one.
 ///
 /// ```
 /// use rand::SeedableRng;

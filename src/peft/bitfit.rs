@@ -1,13 +1,14 @@
 //! [`BitFit`]: biases train, nothing else.
 //!
-//! E. Ben Zaken et al., *BitFit: Simple parameter-efficient fine-tuning for transformer-based masked language-models*, ACL 2022.
+//! E. Ben Zaken et al., *BitFit: Simple parameter-efficient fine-tuning for transformer-based masked language-models*,
+//! ACL 2022.
 
 use super::method::Method;
 use crate::scalar::Scalar;
 use serde::{Deserialize, Serialize};
 
-/// BitFit: the biases of the [`Targets`](super::Targets) train, that is every parameter whose name is `bias` or ends with `.bias`, those of
-/// normalisations too.
+/// BitFit: the biases of the [`Targets`](super::Targets) train, that is every parameter whose name is `bias` or ends
+/// with `.bias`, those of normalisations too.
 ///
 /// ```
 /// use tenfold::{nn::{Linear, Module}, peft::{self, BitFit, Targets}};

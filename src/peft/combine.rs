@@ -1,11 +1,4 @@
 //! [`combine`]: weighted sums of adapters, exact and still in factored form.
-//!
-//! A sum of updates in Tucker form is one in Tucker form: factors side by side, cores along a block diagonal,
-//!
-//! $$ \sum_i w_i s_i\, G_i \times_n A_n^{(i)} = \operatorname{diag}(w_1 s_1 G_1, w_2 s_2 G_2, \ldots) \times_n [A_n^{(1)}, A_n^{(2)}, \ldots], $$
-//!
-//! and a sum of products $B_i A_i$ is the product of $[w_1 s_1 B_1, w_2 s_2 B_2, \ldots]$ with the $A_i$ below one another. Ranks add up, and may
-//! differ. (Summing the factors themselves, which is done elsewhere, gives $\sum_i B_i \sum_j A_j$, with products of what does not belong together.)
 
 use super::{attach::switch, flora::FloraAdapter, lora::LoraAdapter};
 use crate::{
@@ -16,8 +9,16 @@ use crate::{
 };
 use std::{any::Any, collections::BTreeMap};
 
-/// Attaches the weighted sum of adapters under a new name, and lets it alone count ([`switch`]). Returns on how many layers it is: on those
-/// that have at least one of the adapters.
+/// Attaches the weighted sum of adapters under a new name, and lets it alone count ([`switch`]). Returns on how many
+/// layers it is: on those that have at least one of the adapters.
+///
+/// A sum of updates in Tucker form is one in Tucker form: factors side by side, cores along a block diagonal,
+///
+/// $$ \sum_i w_i s_i\, G_i \times_n A_n^{(i)} = \operatorname{diag}(w_1 s_1 G_1, w_2 s_2 G_2, \ldots) \times_n [A_n^{(1)}, A_n^{(2)}, \ldots], $$
+///
+/// and a sum of products $B_i A_i$ is the product of $[w_1 s_1 B_1, w_2 s_2 B_2, \ldots]$ with the $A_i$ below one
+/// another. Ranks add up, and may differ. (A sum of the factors would be something else, $\sum_i B_i \sum_j A_j$, with
+/// products of what does not belong together.)
 ///
 /// ```
 /// use tenfold::{nn::{Layer, Linear, Module}, peft::{self, Attach, Flora, FloraAdapter}};
@@ -33,8 +34,9 @@ use std::{any::Any, collections::BTreeMap};
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Value`] where no layer has an adapter of one of the names, or where the new name is taken; [`ErrorKind::Unsupported`] where a layer's adapters
-/// are not of one kind, or of a kind whose updates do not add up, as DoRA's. Nothing is changed then.
+/// [`ErrorKind::Value`] where no layer has an adapter of one of the names, or where the new name is taken;
+/// [`ErrorKind::Unsupported`] where a layer's adapters are not of one kind, or of a kind whose updates do not add up,
+/// as DoRA's. Nothing is changed then.
 pub fn combine<T: Scalar>(model: &mut (impl Module<T> + ?Sized), name: &str, parts: &[(&str, f64)]) -> Result<usize> {
     let error = |message: String| Error::new(ErrorKind::Value, "combine", message);
     let mut sums: BTreeMap<String, Box<dyn WeightAdapter<T>>> = BTreeMap::new();

@@ -1,16 +1,19 @@
 //! Reachable degrees of freedom: how many directions a weight can really move in.
 //!
-//! An adapter with $P$ parameters reaches a set of updates whose dimension is at most $P$, and mostly below: factors can be multiplied by
-//! an invertible matrix and its inverse without changing the update, and ranks above what a mode holds add nothing. The dimension is the rank of
-//! the Jacobian of the update, as a function of the parameters, at a generic point; here are its closed forms.
+//! An adapter with $P$ parameters reaches a set of updates whose dimension is at most $P$, and mostly below: factors
+//! can be multiplied by an invertible matrix and its inverse without changing the update, and ranks above what a mode
+//! holds add nothing. The dimension is the rank of the Jacobian of the update, as a function of the parameters, at a
+//! generic point; here are its closed forms.
 //!
-//! Tensors of multilinear ranks $J_1, \ldots, J_N$ exist only where no $J_n$ is above its mode's size or above the product of the others; so
-//! ranks are clipped to that first, again and again until nothing changes. They then form a manifold of dimension
+//! Tensors of multilinear ranks $J_1, \ldots, J_N$ exist only where no $J_n$ is above its mode's size or above the
+//! product of the others; so ranks are clipped to that first, again and again until nothing changes. They then form a
+//! manifold of dimension
 //!
 //! $$ \prod_n J_n + \sum_n J_n (I_n - J_n), $$
 //!
-//! which for a matrix is $r (m + n - r)$: a core in place of a product of two factors reaches no more and no less. (A. Uschmajew and
-//! B. Vandereycken, *The geometry of algorithms using hierarchical tensors*, Linear Algebra and its Applications 439, 2013.)
+//! which for a matrix is $r (m + n - r)$: a core in place of a product of two factors reaches no more and no less. (A.
+//! Uschmajew and B. Vandereycken, *The geometry of algorithms using hierarchical tensors*, Linear Algebra and its
+//! Applications 439, 2013.)
 
 /// The ranks that an update of these sizes can really have: each at most its mode's size and the product of all others.
 ///

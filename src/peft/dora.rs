@@ -1,16 +1,4 @@
 //! [`Dora`]: direction and length of a weight's rows apart.
-//!
-//! With $V = W_0 + s B A$, every output's part of the weight is brought to a length $m_o$ that trains:
-//!
-//! $$ W_o = m_o\, \frac{V_o}{\lVert V_o \rVert}, \qquad m_o = \lVert W_{0,o} \rVert \text{ at the start}, $$
-//!
-//! where o counts output channels, those of all groups, and the norm is over everything else. As in the paper (section 4.3) the norm counts as a
-//! constant on the way back, so that B and A see $dV_o = m_o / \lVert V_o \rVert \; dW_o$.
-//!
-//! Since outputs are scaled one by one, no second weight is needed: with $c_o = m_o / \lVert V_o \rVert$ the layer's result is
-//! $c \odot (f(x, W_0) + f(x, s B A)) + \beta$. The weight stays frozen, and costs no gradient.
-//!
-//! S.-Y. Liu et al., *DoRA: Weight-decomposed low-rank adaptation*, ICML 2024.
 
 use super::{
     lora::{Lora, LoraAdapter},
@@ -31,7 +19,21 @@ use serde::{Deserialize, Serialize};
 
 /// DoRA: LoRA for the direction of each output's weights, and a length that trains.
 ///
+/// With $V = W_0 + s B A$, every output's part of the weight is brought to a length $m_o$ that trains:
+///
+/// $$ W_o = m_o\, \frac{V_o}{\lVert V_o \rVert}, \qquad m_o = \lVert W_{0,o} \rVert \text{ at the start}, $$
+///
+/// where o counts output channels, those of all groups, and the norm is over everything else. As in the paper (section
+/// 4.3) the norm counts as a constant on the way back, so that B and A see $dV_o = m_o / \lVert V_o \rVert \; dW_o$.
+///
+/// Since outputs are scaled one by one, no second weight is needed: with $c_o = m_o / \lVert V_o \rVert$ the layer's
+/// result is $c \odot (f(x, W_0) + f(x, s B A)) + \beta$. The weight stays frozen, and costs no gradient. For the norms
+/// $V$ is formed in every pass, without a gradient: a few passes over the weight.
+///
 /// It is made of a [`Lora`], which has all settings. Defined on every layer, with groups and transposed convolutions.
+/// An output whose weights are all zero has no direction, and keeps none until B and A give it one.
+///
+/// S.-Y. Liu et al., *DoRA: Weight-decomposed low-rank adaptation*, ICML 2024.
 ///
 /// ```
 /// use tenfold::{nn::Operation, peft::{Dora, Lora, Method, Site}};

@@ -10,7 +10,8 @@ use crate::{
 use ndarray::IxDyn;
 use std::{collections::BTreeMap, fmt};
 
-/// What a merge took out of the model: the weights as they were, and all adapters. [`unmerge`](Merged::unmerge) puts them back.
+/// What a merge took out of the model: the weights as they were, and all adapters. [`unmerge`](Merged::unmerge) puts
+/// them back.
 ///
 /// Printed, it says how far each weight moved.
 #[derive(Debug)]
@@ -25,11 +26,11 @@ struct Taken<T: Scalar> {
     moved: f64,
 }
 
-/// Folds every enabled adapter into its layer's weight. Afterwards the model has no adapters, costs what it cost without them, and its weights have the
-/// names and shapes that they came with.
+/// Folds every enabled adapter into its layer's weight. Afterwards the model has no adapters, costs what it cost
+/// without them, and its weights have the names and shapes that they came with.
 ///
-/// The original weights are kept (a reference each, no copy), so that taking the adapters out again is exact, which subtracting an update is not.
-/// Memory: the new weights beside the old ones.
+/// The original weights are kept (a reference each, no copy), so that taking the adapters out again is exact, which
+/// subtracting an update is not. Memory: the new weights beside the old ones.
 ///
 /// ```
 /// use tenfold::{Tensor, autodiff::Var, nn::{Layer, Linear, Mode, Module}, peft::{self, Lora, Targets}};
@@ -54,7 +55,8 @@ struct Taken<T: Scalar> {
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Value`] where no layer has an enabled adapter, and where a merged weight is not finite, with the layer's name; nothing is changed then.
+/// [`ErrorKind::Value`] where no layer has an enabled adapter, and where a merged weight is not finite, with the
+/// layer's name; nothing is changed then.
 pub fn merge<T: Scalar>(model: &mut (impl Module<T> + ?Sized)) -> Result<Merged<T>> {
     let error = |message: String| Error::new(ErrorKind::Value, "merge", message);
     let mut merged = BTreeMap::new();
@@ -102,8 +104,8 @@ impl<T: Scalar> Merged<T> {
     /// Puts the original weights and the adapters back. What was done to the merged weights meanwhile is lost.
     ///
     /// # Errors
-    /// [`ErrorKind::Value`] where the model is not the one that was merged: a layer is missing, has another shape, or has adapters again. Nothing is
-    /// changed then.
+    /// [`ErrorKind::Value`] where the model is not the one that was merged: a layer is missing, has another shape, or
+    /// has adapters again. Nothing is changed then.
     pub fn unmerge(self, model: &mut (impl Module<T> + ?Sized)) -> Result<()> {
         let error = |message: String| Err(Error::new(ErrorKind::Value, "unmerge", message));
         let layers: BTreeMap<String, _> = model.layers().into_iter().collect();

@@ -1,8 +1,8 @@
 //! [`Method`]: a way to fine-tune, as a configuration that makes an adapter for each layer it is used on.
 //!
 //! A new method is one file: a configuration that implements [`Method`], and an adapter that implements
-//! [`WeightAdapter`]. `lora.rs` is a complete one. Everything else (which layers, freezing, plans, merging) is written once, against
-//! these two traits.
+//! [`WeightAdapter`]. `lora.rs` is a complete one. Everything else (which layers, freezing, plans, merging) is written
+//! once, against these two traits.
 
 use super::site::Site;
 use crate::{
@@ -17,8 +17,9 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A way to fine-tune a model: [`Flora`](super::Flora), [`Lora`](super::Lora), [`Dora`](super::Dora) attach adapters to layers,
-/// [`Full`](super::Full), [`BitFit`](super::BitFit) and [`Probe`](super::Probe) let parameters of the model itself train.
+/// A way to fine-tune a model: [`Flora`](super::Flora), [`Lora`](super::Lora), [`Dora`](super::Dora) attach adapters to
+/// layers, [`Full`](super::Full), [`BitFit`](super::BitFit) and [`Probe`](super::Probe) let parameters of the model
+/// itself train.
 ///
 /// ```
 /// use tenfold::{nn::Operation, peft::{Flora, Lora, Method, Site}};
@@ -49,8 +50,8 @@ pub trait Method<T: Scalar>: fmt::Debug + Send + Sync {
     /// What it would attach at a site.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] where it does not apply to such a layer, or attaches nothing at all; [`ErrorKind::Rank`],
-    /// [`ErrorKind::Value`] for settings that make no sense there.
+    /// [`ErrorKind::Unsupported`] where it does not apply to such a layer, or attaches nothing at all;
+    /// [`ErrorKind::Rank`], [`ErrorKind::Value`] for settings that make no sense there.
     fn outline(&self, _site: &Site<'_>) -> Result<Outline> {
         Err(attaches_nothing(self.name()))
     }
@@ -63,7 +64,8 @@ pub trait Method<T: Scalar>: fmt::Debug + Send + Sync {
         Err(attaches_nothing(self.name()))
     }
 
-    /// The method with what depends on all sites together settled, such as a budget for the whole model; `None` where nothing does.
+    /// The method with what depends on all sites together settled, such as a budget for the whole model; `None` where
+    /// nothing does.
     ///
     /// # Errors
     /// [`ErrorKind::Value`] where it cannot be settled.

@@ -1,8 +1,9 @@
-//! Parameter-efficient fine-tuning: FLoRA for weights of any order, beside LoRA, DoRA, BitFit, a linear probe and full fine-tuning.
+//! Parameter-efficient fine-tuning: FLoRA for weights of any order, beside LoRA, DoRA, BitFit, a linear probe and full
+//! fine-tuning.
 //!
-//! A large model is adapted to a task by training few numbers: its weights stay frozen, and each gets a small update that trains. What an update looks like is
-//! the [`Method`]; where it goes is said by [`Targets`]; [`attach`] does it, after it has worked out a [`Plan`] that says what every layer's
-//! update costs and what it can reach.
+//! A large model is adapted to a task by training few numbers: its weights stay frozen, and each gets a small update
+//! that trains. What an update looks like is the [`Method`]; where it goes is said by [`Targets`]; [`attach`] does it,
+//! after it has worked out a [`Plan`] that says what every layer's update costs and what it can reach.
 //!
 //! ```
 //! use rand::SeedableRng;
@@ -58,15 +59,16 @@
 //!
 //! What to know about it:
 //!
-//! - **Any layer.** [`Linear`](crate::nn::Linear), [`Embedding`](crate::nn::Embedding), [`Conv`](crate::nn::Conv) of one to three spatial modes and
-//!   [`ConvTranspose`](crate::nn::ConvTranspose), with every stride, dilation, padding mode and number of groups, can be adapted and merged by every method
-//!   that attaches.
+//! - **Any layer.** [`Linear`](crate::nn::Linear), [`Embedding`](crate::nn::Embedding), [`Conv`](crate::nn::Conv) of
+//!   one to three spatial modes and [`ConvTranspose`](crate::nn::ConvTranspose), with every stride, dilation, padding
+//!   mode and number of groups, can be adapted and merged by every method that attaches.
 //! - **Nothing is matched silently.** A pattern that matches nothing is an error that says what there is.
-//! - **The cheaper way.** An update is used in factored form, or folded into the weight for one operation, whichever costs less for the call at
-//!   hand; see [`Path`]. The numbers are the same.
-//! - **Parameters are not expressiveness.** [`dof`] counts in how many directions a weight can really move; plans show it beside parameters.
-//! - **Everything random has a seed**, and each layer a stream of its own, from its name: what a layer starts as does not depend on its
-//!   neighbours.
+//! - **The cheaper way.** An update is used in factored form, or folded into the weight for one operation, whichever
+//!   costs less for the call at hand; see [`Path`]. The numbers are the same.
+//! - **Parameters are not expressiveness.** [`dof`] counts in how many directions a weight can really move; plans show
+//!   it beside parameters.
+//! - **Everything random has a seed**, and each layer a stream of its own, from its name: what a layer starts as does
+//!   not depend on its neighbours.
 //! - **Several adapters.** They have names, are enabled and disabled ([`switch`]), and add up exactly ([`combine`]).
 //!
 //! | method | update of a weight | parameters of a linear layer `m x n` | file |

@@ -1,11 +1,4 @@
 //! [`Path`]: how an additive adapter's update gets into a layer's result, and which way costs less.
-//!
-//! A layer is linear in its weight, so $f(x, W_0 + \Delta) = f(x, W_0) + f(x, \Delta)$. The left side is one operation with another weight: it
-//! costs forming $\Delta$, and while training a gradient of the whole weight, as large a product as the layer's own. The right side runs x
-//! through the factors of $\Delta$ one after the other: it costs thin products, and passes over the result to add them.
-//!
-//! Both are counted, for the sizes of the call at hand: flops, and numbers read or written, of which one takes as long as [`BALANCE`] flops.
-//! For linear layers the factors win nearly always; for depthwise convolutions, which have few weights and many positions, never.
 
 use crate::{
     autodiff::Var,
@@ -17,6 +10,15 @@ use serde::{Deserialize, Serialize};
 use std::ops::{Add, Mul};
 
 /// How an adapter's update gets into the result. Both ways give the same numbers, but for rounding.
+///
+/// A layer is linear in its weight, so $f(x, W_0 + \Delta) = f(x, W_0) + f(x, \Delta)$. The left side is one operation
+/// with another weight: it costs forming $\Delta$, and while training a gradient of the whole weight, as large a
+/// product as the layer's own. The right side runs x through the factors of $\Delta$ one after the other: it costs thin
+/// products, and passes over the result to add them.
+///
+/// For `Auto` both are counted, for the sizes of the call at hand: flops, and numbers read or written, of which one
+/// takes as long as 40 flops. For linear layers the factors win nearly always; depthwise convolutions, which have few
+/// weights and many positions, have no such way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Path {
@@ -44,6 +46,15 @@ impl Cost {
     pub(super) fn product(rows: usize, inner: usize, columns: usize) -> Self {
         let [rows, inner, columns] = [rows, inner, columns].map(|n| n as f64);
         Self { flops: 2.0 * rows * inner * columns, moved: rows * inner + rows * columns + inner * columns }
+    }
+
+    /// A convolution at these positions from one number of channels to another.
+    pub(super) fn convolution(positions: Positions, channels: [usize; 2], kernel: usize) -> Self {
+        let Positions { input, output } = positions;
+        let product = Self::product(output, channels[0] * kernel, channels[1]);
+        // The image is read in place of a row for each window.
+        let moved = input * channels[0] + output * channels[1] + channels[0] * kernel * channels[1];
+        Self { moved: moved as f64, ..product }
     }
 
     /// So many numbers read or written.
@@ -210,4 +221,71 @@ pub(super) fn no_factored_path() -> Error {
     let message = "this update has no factored path here (groups, or a reshaped product, mix what the factors separate); \
                    take Path::Auto or Path::Merged";
     Error::new(ErrorKind::Unsupported, "peft", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        autodiff::{Conv, Var},
+        nn::Operation,
+        peft::{FloraAdapter, LoraAdapter, LoraForm, Site},
+        tensor::Tensor,
+    };
+
+    fn zeros(shape: &[usize]) -> Tensor<f32> {
+        Tensor::zeros(shape.to_vec()).unwrap()
+    }
+
+    fn flora(site: &Site<'_>, ranks: &[usize]) -> FloraAdapter<f32> {
+        let factors = site.modes().iter().zip(ranks).map(|(&i, &j)| Tensor::zeros([i, j]).unwrap()).collect();
+        FloraAdapter::new(site, zeros(ranks), factors, 1.0).unwrap()
+    }
+
+    fn chosen<A: Factored<f32>>(adapter: &A, call: &Call<'_, f32>, mode: Mode) -> bool {
+        Way::new(Path::Auto, 0.0, 0).unwrap().goes_through_factors(adapter, call, mode).unwrap()
+    }
+
+    #[test]
+    fn the_cheaper_way_for_typical_layers() {
+        let training = Mode::training(1, 0);
+        let site = Site::new("dense", Operation::Linear, &[3072, 768]).unwrap();
+        let lora = LoraAdapter::new(&site, LoraForm::Channels, zeros(&[8, 768]), zeros(&[3072, 8]), 1.0).unwrap();
+        for rows in [1, 512] {
+            let call = Call::Linear { x: Var::constant(zeros(&[rows, 768])) };
+            for mode in [training, Mode::Evaluation] {
+                assert!(chosen(&flora(&site, &[8, 8]), &call, mode) && chosen(&lora, &call, mode), "{rows} rows");
+            }
+        }
+        // A rank so high that the factors have more entries than the weight.
+        let call = Call::Linear { x: Var::constant(zeros(&[4096, 96])) };
+        let site = Site::new("dense", Operation::Linear, &[96, 96]).unwrap();
+        assert!(!chosen(&flora(&site, &[90, 90]), &call, Mode::Evaluation));
+
+        let (depthwise, patch) = (Conv::new().padding(3).groups(96), Conv::new().stride(4));
+        let call = Call::Conv { x: Var::constant(zeros(&[4, 56, 56, 96])), options: &depthwise };
+        let site = Site::new("dwconv", Operation::Conv(&depthwise), &[96, 1, 7, 7]).unwrap();
+        assert!(!chosen(&flora(&site, &[8, 8, 2, 2]), &call, training));
+        // The stem: 3 channels become 8 at every pixel before they are reduced.
+        let call = Call::Conv { x: Var::constant(zeros(&[4, 224, 224, 3])), options: &patch };
+        let site = Site::new("stem", Operation::Conv(&patch), &[96, 3, 4, 4]).unwrap();
+        assert!(!chosen(&flora(&site, &[8, 8, 2, 2]), &call, training));
+        // A wide convolution on a small image.
+        let wide = Conv::new().padding(1);
+        let call = Call::Conv { x: Var::constant(zeros(&[1, 7, 7, 512])), options: &wide };
+        let site = Site::new("wide", Operation::Conv(&wide), &[512, 512, 3, 3]).unwrap();
+        assert!(chosen(&flora(&site, &[8, 8, 2, 2]), &call, training));
+    }
+
+    #[test]
+    fn positions_of_every_call() {
+        let (conv, up) = (Conv::new().stride(2), crate::autodiff::ConvTranspose::new().stride(2));
+        let x = Var::constant(zeros(&[2, 9, 7, 4]));
+        let linear = Call::Linear { x: x.clone() };
+        assert_eq!(Positions::of(&linear, &[5, 4]).unwrap(), Positions { input: 126, output: 126 });
+        let call = Call::Conv { x: x.clone(), options: &conv };
+        assert_eq!(Positions::of(&call, &[5, 4, 3, 3]).unwrap(), Positions { input: 126, output: 24 });
+        let call = Call::ConvTranspose { x, options: &up };
+        assert_eq!(Positions::of(&call, &[4, 5, 2, 2]).unwrap(), Positions { input: 126, output: 504 });
+    }
 }

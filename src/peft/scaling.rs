@@ -21,7 +21,8 @@ pub enum Scaling {
         /// $\alpha$
         alpha: f64,
     },
-    /// $\alpha / \sqrt r$: rsLoRA (D. Kalajdzievski, *A rank stabilization scaling factor for fine-tuning with LoRA*, arXiv:2312.03732).
+    /// $\alpha / \sqrt r$: rsLoRA (D. Kalajdzievski, *A rank stabilization scaling factor for fine-tuning with LoRA*,
+    /// arXiv:2312.03732).
     RootRank {
         /// $\alpha$
         alpha: f64,

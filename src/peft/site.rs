@@ -32,7 +32,8 @@ impl<'a> Site<'a> {
     /// The weight of shape `shape` of the layer `name`.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where the operation has no weights of this order, or the weight has no entries.
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where the operation has no weights of this order, or the weight
+    /// has no entries.
     pub fn new(name: impl Into<String>, operation: Operation<'a>, shape: &[usize]) -> Result<Self> {
         let name = name.into();
         let (orders, right) = match operation {
@@ -85,8 +86,9 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// Where each mode stands in the weight's shape, in the order input, output, kernel: `[1, 0]` for a linear layer, `[1, 0, 2, 3]` for a
-    /// convolution; an embedding `[rows, width]` and a transposed convolution `[c_in, c_out / groups, *kernel]` have that order already.
+    /// Where each mode stands in the weight's shape, in the order input, output, kernel: `[1, 0]` for a linear layer,
+    /// `[1, 0, 2, 3]` for a convolution; an embedding `[rows, width]` and a transposed convolution
+    /// `[c_in, c_out / groups, *kernel]` have that order already.
     pub fn axes(&self) -> Vec<usize> {
         let mut axes: Vec<usize> = (0..self.shape.len()).collect();
         if matches!(self.operation, Operation::Linear | Operation::Conv(_)) {

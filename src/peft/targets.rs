@@ -12,7 +12,8 @@ use std::fmt;
 
 /// A description of names. It means a part of a model and everything in it: `head` covers `head.dense` too.
 ///
-/// Text becomes a pattern as PEFT's `target_modules` has it in a list, a full name or its last components; with a `*` in it, a glob.
+/// Text becomes a pattern as PEFT's `target_modules` has it in a list, a full name or its last components; with a `*`
+/// in it, a glob.
 ///
 /// ```
 /// use tenfold::peft::Pattern;
@@ -177,8 +178,8 @@ impl Targets {
     /// Which of the names are meant, in their order.
     ///
     /// # Errors
-    /// [`ErrorKind::Value`] where a pattern, an exception among them, matches no name, where nothing is left, and for a regular
-    /// expression that is none.
+    /// [`ErrorKind::Value`] where a pattern, an exception among them, matches no name, where nothing is left, and for a
+    /// regular expression that is none.
     pub fn among<'n>(&self, names: &[&'n str]) -> Result<Vec<&'n str>> {
         let none = |message: String| {
             let there = if names.is_empty() { "there are none".into() } else { format!("there are {}", quoted(names)) };

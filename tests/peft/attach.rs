@@ -84,22 +84,16 @@ fn the_plan_as_it_is_printed() {
     let flora = Flora::new().rank(4).rank_pattern(Pattern::exact("blocks.1.mlp.up"), Ranks::Modes(vec![2, 5]));
     let plan = Attach::new(&flora).keep(Targets::of(["head"])).to(Targets::of(["up"])).plan(&Model::new()).unwrap();
     let expected = "\
-name               shape  method  ranks  parameters  reached  wasted    share
-blocks.0.mlp.up    8 x 6  flora   4, 4           72       40       0  39.13 %
-blocks.1.mlp.up    8 x 6  flora   2, 5           62       24       3  33.70 %
-head.dense.weight  3 x 6  kept    -              18       18       0   9.78 %
-head.dense.bias    3      kept    -               3        3       0   1.63 %
-total";
-    let text = plan.to_string();
-    let lines: Vec<&str> = text.lines().collect();
-    println!("{text}");
-    for (line, expected) in lines.iter().zip(expected.lines()) {
-        let squeezed = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(squeezed(line).starts_with(&squeezed(expected)[..20.min(squeezed(expected).len())]), "{line}");
-    }
-    assert!(text.contains(
-        "warning: \"blocks.0.mlp.up\": the adapter has 72 parameters, its weight 48; it reaches 40 directions"
-    ));
+name               shape  method  ranks  parameters  reached  wasted     share
+blocks.0.mlp.up    8 x 6  flora   4, 4           72       40       0   46.45 %
+blocks.1.mlp.up    8 x 6  flora   2, 5           62       24       3   40.00 %
+head.dense.weight  3 x 6  kept    -              18       18       0   11.61 %
+head.dense.bias    3      kept    -               3        3       0    1.94 %
+total                                           155       85       3  100.00 %
+155 of 399 parameters train (38.85 %)
+warning: \"blocks.0.mlp.up\": the adapter has 72 parameters, its weight 48; it reaches 40 directions
+warning: \"blocks.1.mlp.up\": the adapter has 62 parameters, its weight 48; it reaches 24 directions";
+    assert_eq!(plan.to_string(), expected);
     let again: Plan = serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
     assert_eq!(again, plan);
 }

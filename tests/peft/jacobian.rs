@@ -1,4 +1,5 @@
-//! Degrees of freedom, measured: the rank of the Jacobian of the effective weight at a random point, beside what the outlines say.
+//! Degrees of freedom, measured: the rank of the Jacobian of the effective weight at a random point, beside what the
+//! outlines say.
 
 use super::layers::{fill, normal};
 use rand::SeedableRng;
@@ -6,11 +7,12 @@ use rand_chacha::ChaCha8Rng;
 use tenfold::{
     Tensor,
     autodiff::{Conv as ConvOptions, ConvTranspose as ConvTransposeOptions},
-    nn::{Conv, ConvTranspose, Embedding, Layer, Linear, Module},
+    nn::{Conv, ConvTranspose, Embedding, Layer, Linear},
     peft::{Attach, Dora, Flora, Lora, LoraForm, Method, Ranks},
 };
 
-/// Of the weight by everything that trains. DoRA's norm is no constant here, but that changes no rank: lengths of rows are free anyway.
+/// Of the weight by everything that trains. DoRA's norm is no constant here, but that changes no rank: lengths of rows
+/// are free anyway.
 fn rank_of_jacobian(layer: &mut dyn Layer<f64>, method: &dyn Method<f64>) -> usize {
     let padding = None;
     Attach::new(method).apply(layer).unwrap();

@@ -117,8 +117,8 @@ pub fn all() -> Vec<(&'static str, Any, Input)> {
     layers
 }
 
-/// Puts normal numbers into every parameter of the adapters, so that no update is zero. Where `padding` is a row of a table, whose update stays zero, it
-/// has to be zero in the factor of the rows.
+/// Puts normal numbers into every parameter of the adapters, so that no update is zero. Where `padding` is a row of a
+/// table, whose update stays zero, it has to be zero in the factor of the rows.
 pub fn fill(layer: &mut dyn Layer<f64>, padding: Option<usize>, seed: u64) {
     let names: Vec<String> = layer.adapters().names().map(str::to_string).collect();
     for adapter in &names {

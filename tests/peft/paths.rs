@@ -1,4 +1,5 @@
-//! On every layer, with every method: both paths give the same, finite differences agree, dropout falls on the adapter's input.
+//! On every layer, with every method: both paths give the same, finite differences agree, dropout falls on the
+//! adapter's input.
 
 use super::layers::{Any, Input, all, close, fill, normal, padding_of};
 use tenfold::{

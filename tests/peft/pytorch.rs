@@ -1,5 +1,5 @@
-//! The paper's formula in PyTorch (`tests/fixtures/torch/flora.safetensors`), and what Hugging Face's PEFT computes (`lora.safetensors`): results, updates,
-//! merged weights and every gradient, on both paths.
+//! The paper's formula in PyTorch (`tests/fixtures/torch/flora.safetensors`), and what Hugging Face's PEFT computes
+//! (`lora.safetensors`): results, updates, merged weights and every gradient, on both paths.
 
 use super::{
     layers::{Any, Dyn, Input},
@@ -9,7 +9,7 @@ use ndarray::IxDyn;
 use tenfold::{
     Result, Tensor, TensorFile,
     autodiff::{Conv as ConvOptions, ConvTranspose as ConvTransposeOptions, PaddingMode, Var},
-    nn::{Conv, ConvTranspose, Embedding, Layer, Linear, Mode, Module, WeightAdapter},
+    nn::{Conv, ConvTranspose, Embedding, Linear, Mode, Module, WeightAdapter},
     peft::{self, DoraAdapter, FloraAdapter, LoraAdapter, LoraForm, Path, Site},
 };
 

@@ -18,11 +18,11 @@ use ndarray::{Ix2, IxDyn};
 
 /// An update $s\, G \times_1 A_1 \cdots \times_N A_N$ of a weight of any order.
 ///
-/// Its parameters are `core`, $J_1 \times \cdots \times J_N$, and `factors.0`, `factors.1`, .., $I_n \times J_n$, with the modes in the order input, output,
-/// kernel ([`Site::axes`] says where these are in the weight).
+/// Its parameters are `core`, $J_1 \times \cdots \times J_N$, and `factors.0`, `factors.1`, .., $I_n \times J_n$, with
+/// the modes in the order input, output, kernel ([`Site::axes`] says where these are in the weight).
 ///
-/// **Merged**, the update is formed in the weight's own layout: the core is permuted, which is a view, and the mode products write the rest.
-/// **Factored**, with $G_k$ for the core seen through the kernel's factors:
+/// **Merged**, the update is formed in the weight's own layout: the core is permuted, which is a view, and the mode
+/// products write the rest. **Factored**, with $G_k$ for the core seen through the kernel's factors:
 ///
 /// | layer | the input goes through |
 /// |---|---|
@@ -31,7 +31,8 @@ use ndarray::{Ix2, IxDyn};
 /// | convolution | $A_{in}^T$ at every position, a convolution with $G_k$ from $J_{in}$ to $J_{out}$ channels, $A_{out}$ at every position |
 /// | transposed convolution | the same, with a transposed convolution |
 ///
-/// With several groups there is no factored path: a factor is shared by all groups, and the core would have to be repeated for each.
+/// With several groups there is no factored path: a factor is shared by all groups, and the core would have to be
+/// repeated for each.
 #[derive(Debug, Clone)]
 pub struct FloraAdapter<T: Scalar> {
     core: Parameter<T>,
@@ -46,7 +47,8 @@ pub struct FloraAdapter<T: Scalar> {
 module!(FloraAdapter { core, factors });
 
 impl<T: Scalar> FloraAdapter<T> {
-    /// The update with this core, these factors and this scale, modes in the order input, output, kernel; all of it trains.
+    /// The update with this core, these factors and this scale, modes in the order input, output, kernel; all of it
+    /// trains.
     ///
     /// ```
     /// use tenfold::{Tensor, nn::{Operation, WeightAdapter}, peft::{FloraAdapter, Site}};
@@ -61,8 +63,8 @@ impl<T: Scalar> FloraAdapter<T> {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) unless there is one factor for each mode of the site, with as many rows as the mode is long and as many columns as
-    /// the core's mode.
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) unless there is one factor for each mode of the site, with as many
+    /// rows as the mode is long and as many columns as the core's mode.
     pub fn new(site: &Site<'_>, core: Tensor<T, IxDyn>, factors: Vec<Tensor<T, Ix2>>, scale: f64) -> Result<Self> {
         let sizes = site.modes();
         let shapes: Vec<&[usize]> = factors.iter().map(Tensor::shape).collect();
@@ -88,7 +90,8 @@ impl<T: Scalar> FloraAdapter<T> {
         })
     }
 
-    /// Drops entries of the adapter's input with this probability while training. The layer's own input stays as it is; ids are not dropped.
+    /// Drops entries of the adapter's input with this probability while training. The layer's own input stays as it is;
+    /// ids are not dropped.
     ///
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) where the probability is not between 0 and 1.
@@ -192,7 +195,7 @@ impl<T: Scalar> Factored<T> for FloraAdapter<T> {
         };
         let between = match call {
             Call::ConvTranspose { .. } => Cost::product(input, rank_in, kernel * rank_out),
-            _ => Cost::product(output, rank_in * kernel, rank_out),
+            _ => Cost::convolution(positions, [rank_in, rank_out], kernel),
         };
         // The expanded result is read again and added to the layer's own, which is read and written.
         let add = Cost::product(output, rank_out, size_out) + Cost::passes(3 * output * size_out);

@@ -12,8 +12,8 @@ use ndarray::Ix2;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-/// What the factors start as. The core starts as zero, so that the model starts exactly at its own weights whatever the factors are; they decide
-/// where the first steps can lead.
+/// What the factors start as. The core starts as zero, so that the model starts exactly at its own weights whatever the
+/// factors are; they decide where the first steps can lead.
 ///
 /// | start | a factor of $I_n \times J_n$ | from |
 /// |---|---|---|
@@ -24,7 +24,8 @@ use serde::{Deserialize, Serialize};
 /// | `WeightHosvd` | the leading left singular vectors of the weight's mode-n unfolding | its HOSVD |
 /// | `GradientHosvd` | those of the first gradient: the subspaces in which the loss falls fastest | its HOSVD |
 ///
-/// Where a rank is above its mode's size, what singular vectors leave over is filled with random columns of about unit length.
+/// Where a rank is above its mode's size, what singular vectors leave over is filled with random columns of about unit
+/// length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FloraInit {

@@ -1,13 +1,7 @@
 //! [`Flora`]: low-rank adaptation in the weight's own order.
 //!
-//! The update of a weight of order N is a tensor in Tucker form: a core $G$ seen through one factor for each mode,
-//!
-//! $$ W = W_0 + s\, G \times_1 A_1 \times_2 A_2 \cdots \times_N A_N, \qquad A_n : I_n \times J_n. $$
-//!
-//! A convolution's kernel keeps its two (one, three) spatial modes; nothing is reshaped to a matrix. Modes are counted in the paper's order: input,
-//! output, kernel. `ranks.rs` says how the $J_n$ are chosen, `init.rs` what the factors start as, `adapter.rs` holds the update itself and computes with it.
-//!
-//! Y. Si et al., *FLoRA: Low-Rank Core Space for N-dimension*, arXiv:2405.14739.
+//! `ranks.rs` says how the ranks are chosen, `init.rs` what the factors start as; `adapter.rs` holds an update and
+//! computes with it.
 
 mod adapter;
 mod init;
@@ -37,14 +31,23 @@ use serde::{Deserialize, Serialize};
 
 /// FLoRA: the update of a weight of any order is a small core seen through one factor for each of its modes.
 ///
-/// For ranks $J_n$ and sizes $I_n$ a layer has $\prod J_n + \sum I_n J_n$ parameters. Only the core is zero at the start, so that the model starts exactly
-/// at $W_0$, and at the first step every factor's gradient is exactly zero: only cores move then.
+/// $$ W = W_0 + s\, G \times_1 A_1 \times_2 A_2 \cdots \times_N A_N, \qquad A_n : I_n \times J_n. $$
 ///
-/// **Ranks** are taken as they are given, as the paper does: the input mode of a depthwise convolution, of size 1, keeps its rank, and a kernel of 2 x 2
-/// may have a kernel rank of 3. Such columns reach nothing; a [`Plan`](super::Plan) counts them, and [`clip`](Flora::clip) leaves them out.
+/// A convolution's kernel keeps its two (one, three) spatial modes; nothing is reshaped to a matrix. Modes are counted
+/// in the paper's order: input, output, kernel.
 ///
-/// **For linear layers** FLoRA reaches exactly the updates that LoRA of the same rank reaches ($A G B^T$ has rank at most $r$, and every such matrix has that
-/// form); it moves through them in another way.
+/// For ranks $J_n$ and sizes $I_n$ a layer has $\prod J_n + \sum I_n J_n$ parameters. Only the core is zero at the
+/// start, so that the model starts exactly at $W_0$, and at the first step every factor's gradient is exactly zero:
+/// only cores move then.
+///
+/// **Ranks** are taken as they are given, as the paper does: the input mode of a depthwise convolution, of size 1,
+/// keeps its rank, and a kernel of 2 x 2 may have a kernel rank of 3. Such columns reach nothing; a
+/// [`Plan`](super::Plan) counts them, and [`clip`](Flora::clip) leaves them out.
+///
+/// **For linear layers** FLoRA reaches exactly the updates that LoRA of the same rank reaches ($A G B^T$ has rank at
+/// most $r$, and every such matrix has that form); it moves through them in another way.
+///
+/// Y. Si et al., *FLoRA: Low-Rank Core Space for N-dimension*, arXiv:2405.14739.
 ///
 /// ```
 /// use tenfold::{autodiff::Conv, nn::Operation, peft::{Flora, Method, Site}};
@@ -123,7 +126,8 @@ impl Flora {
         self.scaling(Scaling::Constant(scale))
     }
 
-    /// The scale; a rank in it is that of the input mode. (The authors' code for GLUE adds 1e-5 to it, which is left out here.)
+    /// The scale; a rank in it is that of the input mode. (The authors' code for GLUE adds 1e-5 to it, which is left
+    /// out here.)
     pub fn scaling(self, scaling: Scaling) -> Self {
         Self { scaling, ..self }
     }
@@ -146,9 +150,9 @@ impl Flora {
     /// The ranks for a site, in the order input, output, kernel.
     ///
     /// # Errors
-    /// [`ErrorKind::Rank`] for a rank of 0 and another number of ranks than of modes; [`ErrorKind::Value`] for a fraction that is not above 0 and
-    /// at most 1, and for a budget that does not even pay for rank 1; [`ErrorKind::Unsupported`] for a budget of the model, which
-    /// [`Method::settled`] divides first.
+    /// [`ErrorKind::Rank`] for a rank of 0 and another number of ranks than of modes; [`ErrorKind::Value`] for a
+    /// fraction that is not above 0 and at most 1, and for a budget that does not even pay for rank 1;
+    /// [`ErrorKind::Unsupported`] for a budget of the model, which [`Method::settled`] divides first.
     pub fn ranks(&self, site: &Site<'_>) -> Result<Vec<usize>> {
         let sizes = site.modes();
         let about =

@@ -18,7 +18,8 @@ pub enum Ranks {
     ModelParameters(usize),
 }
 
-/// The largest rank from 1 to `most` with at most `budget` parameters, which grow with the rank; `None` where 1 has more.
+/// The largest rank from 1 to `most` with at most `budget` parameters, which grow with the rank; `None` where 1 has
+/// more.
 pub(super) fn largest(budget: usize, most: usize, parameters: impl Fn(usize) -> usize) -> Option<usize> {
     // Fits at `fits`, does not at `over`.
     let (mut fits, mut over) = (0, most + 1);

@@ -16,10 +16,11 @@ use crate::{
 };
 use ndarray::IxDyn;
 
-/// An update $s\, B A$ of a weight seen as a matrix. Its parameters are `lora_A` and `lora_B`, in the shapes of PEFT's files.
+/// An update $s\, B A$ of a weight seen as a matrix. Its parameters are `lora_A` and `lora_B`, in the shapes of PEFT's
+/// files.
 ///
-/// For an embedding `[rows, width]` A is `[r, rows]` and B `[width, r]`; for a transposed convolution `[in, out / g, *kernel]` A is `[r, in, 1, ..]` and B
-/// `[r, out / g, *kernel]`.
+/// For an embedding `[rows, width]` A is `[r, rows]` and B `[width, r]`; for a transposed convolution
+/// `[in, out / g, *kernel]` A is `[r, in, 1, ..]` and B `[r, out / g, *kernel]`.
 #[derive(Debug, Clone)]
 pub struct LoraAdapter<T: Scalar> {
     a: Parameter<T>,
@@ -84,7 +85,8 @@ impl<T: Scalar> LoraAdapter<T> {
         Ok(Self { a: a.into(), b: b.into(), shape, form, kind, separate: shapes.separate, scale, way })
     }
 
-    /// Drops entries of the adapter's input with this probability while training. The layer's own input stays as it is; ids are not dropped.
+    /// Drops entries of the adapter's input with this probability while training. The layer's own input stays as it is;
+    /// ids are not dropped.
     ///
     /// # Errors
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) where the probability is not between 0 and 1.
@@ -201,7 +203,9 @@ impl<T: Scalar> Factored<T> for LoraAdapter<T> {
         let rank = self.a.shape()[0];
         let (reduce, expand, width) = match call {
             Call::Linear { .. } | Call::Conv { .. } => {
-                (Cost::product(output, rest, rank), Cost::product(output, rank, first), first)
+                let kernel = self.shape[2..].iter().product();
+                let reduce = Cost::convolution(positions, [self.shape[1], rank], kernel);
+                (reduce, Cost::product(output, rank, first), first)
             }
             Call::Embedding { .. } => (Cost::passes(2 * input * rank), Cost::product(output, rank, rest), rest),
             Call::ConvTranspose { .. } => {

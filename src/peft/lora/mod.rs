@@ -1,18 +1,6 @@
 //! [`Lora`]: the update is a product of two thin matrices.
 //!
-//! $$ W = W_0 + s\, B A, \qquad B : m \times r, \quad A : r \times n, $$
-//!
-//! for a weight that is a matrix. A convolution's weight has to be seen as one first, and there are three ways to do so:
-//!
-//! | form | weight `[out, in / g, k, k]` as a matrix | A | B | in use by |
-//! |---|---|---|---|---|
-//! | [`Channels`](LoraForm::Channels) | `out` x `in / g k k` | `[r, in / g, k, k]` | `[out, r, 1, 1]` | Hugging Face PEFT, LyCORIS |
-//! | [`Kernel`](LoraForm::Kernel) | `out / g k` x `in k` | `[r k, in k]` | `[out / g k, r k]` | loralib |
-//! | [`Equation3`](LoraForm::Equation3) | `out k` x `in / g k` | `[in / g k, r]` | `[out k, r]` | the FLoRA paper's account of LoRA |
-//!
-//! The last two take the entries in row-major order, so rows and columns of the matrix mix channels and positions of the kernel.
-//!
-//! E. J. Hu et al., *LoRA: Low-rank adaptation of large language models*, ICLR 2022.
+//! `adapter.rs` holds an update and computes with it.
 
 mod adapter;
 
@@ -33,7 +21,17 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
-/// How a convolution's weight is seen as a matrix; [the page](self) has the shapes. Linear layers and embeddings are the same in all.
+/// How a convolution's weight `[out, in / g, k, k]` is seen as a matrix. Linear layers and embeddings are the same in
+/// all.
+///
+/// | form | rows x columns | A | B | in use by |
+/// |---|---|---|---|---|
+/// | `Channels` | `out` x `in / g k k` | `[r, in / g, k, k]` | `[out, r, 1, 1]` | Hugging Face PEFT, LyCORIS |
+/// | `Kernel` | `out / g k` x `in k` | `[r k, in k]` | `[out / g k, r k]` | loralib |
+/// | `Equation3` | `out k` x `in / g k` | `[in / g k, r]` | `[out k, r]` | the FLoRA paper's account of LoRA |
+///
+/// The last two take the entries in row-major order, so rows and columns of the matrix mix channels and positions of
+/// the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LoraForm {
@@ -48,8 +46,15 @@ pub enum LoraForm {
 
 /// LoRA: the update is a product of two thin matrices.
 ///
-/// A of Kaiming's uniform distribution with $a = \sqrt 5$, B zero (for embeddings A zero, B normal), as in PEFT and loralib: the model starts at its own
-/// weights.
+/// $$ W = W_0 + s\, B A, \qquad B : m \times r, \quad A : r \times n, $$
+///
+/// for a weight that is a matrix; [`LoraForm`] says how a convolution's weight is seen as one. $r (m + n)$ parameters,
+/// of which $r (m + n - r)$ are degrees of freedom.
+///
+/// A of Kaiming's uniform distribution with $a = \sqrt 5$, B zero (for embeddings A zero, B normal), as in PEFT and
+/// loralib: the model starts at its own weights.
+///
+/// E. J. Hu et al., *LoRA: Low-rank adaptation of large language models*, ICLR 2022.
 ///
 /// ```
 /// use tenfold::{autodiff::Conv, nn::Operation, peft::{Lora, LoraForm, Method, Site}};
