@@ -14,7 +14,7 @@ use std::{any::Any, collections::BTreeMap};
 ///
 /// A sum of updates in Tucker form is one in Tucker form: factors side by side, cores along a block diagonal,
 ///
-/// $$ \sum_i w_i s_i\, G_i \times_n A_n^{(i)} = \operatorname{diag}(w_1 s_1 G_1, w_2 s_2 G_2, \ldots) \times_n [A_n^{(1)}, A_n^{(2)}, \ldots], $$
+/// $$ \sum_i w_i s_i\thinspace G_i \times_n A_n^{(i)} = \operatorname{diag}(w_1 s_1 G_1, w_2 s_2 G_2, \ldots) \times_n [A_n^{(1)}, A_n^{(2)}, \ldots], $$
 ///
 /// and a sum of products $B_i A_i$ is the product of $[w_1 s_1 B_1, w_2 s_2 B_2, \ldots]$ with the $A_i$ below one
 /// another. Ranks add up, and may differ. (A sum of the factors would be something else, $\sum_i B_i \sum_j A_j$, with

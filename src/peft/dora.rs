@@ -21,10 +21,10 @@ use serde::{Deserialize, Serialize};
 ///
 /// With $V = W_0 + s B A$, every output's part of the weight is brought to a length $m_o$ that trains:
 ///
-/// $$ W_o = m_o\, \frac{V_o}{\lVert V_o \rVert}, \qquad m_o = \lVert W_{0,o} \rVert \text{ at the start}, $$
+/// $$ W_o = m_o\thinspace \frac{V_o}{\lVert V_o \rVert}, \qquad m_o = \lVert W_{0,o} \rVert \text{ at the start}, $$
 ///
 /// where o counts output channels, those of all groups, and the norm is over everything else. As in the paper (section
-/// 4.3) the norm counts as a constant on the way back, so that B and A see $dV_o = m_o / \lVert V_o \rVert \; dW_o$.
+/// 4.3) the norm counts as a constant on the way back, so that B and A see $dV_o = m_o / \lVert V_o \rVert \thinspace dW_o$.
 ///
 /// Since outputs are scaled one by one, no second weight is needed: with $c_o = m_o / \lVert V_o \rVert$ the layer's
 /// result is $c \odot (f(x, W_0) + f(x, s B A)) + \beta$. The weight stays frozen, and costs no gradient. For the norms

@@ -73,8 +73,8 @@
 //!
 //! | method | update of a weight | parameters of a linear layer `m x n` | file |
 //! |---|---|---|---|
-//! | [`Flora`] | $s\, G \times_1 A_1 \cdots \times_N A_N$ | $r^2 + r (m + n)$ | `flora/` |
-//! | [`Lora`] | $s\, B A$, of the weight as a matrix | $r (m + n)$ | `lora/` |
+//! | [`Flora`] | $s\thinspace G \times_1 A_1 \cdots \times_N A_N$ | $r^2 + r (m + n)$ | `flora/` |
+//! | [`Lora`] | $s\thinspace B A$, of the weight as a matrix | $r (m + n)$ | `lora/` |
 //! | [`Dora`] | LoRA for directions, a length for each output | $r (m + n) + m$ | `dora.rs` |
 //! | [`BitFit`] | biases train | $m$ | `bitfit.rs` |
 //! | [`Probe`] | only what is kept, the head, trains | 0 | `probe.rs` |

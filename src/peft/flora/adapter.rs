@@ -16,7 +16,7 @@ use crate::{
 };
 use ndarray::{Ix2, IxDyn};
 
-/// An update $s\, G \times_1 A_1 \cdots \times_N A_N$ of a weight of any order.
+/// An update $s\thinspace G \times_1 A_1 \cdots \times_N A_N$ of a weight of any order.
 ///
 /// Its parameters are `core`, $J_1 \times \cdots \times J_N$, and `factors.0`, `factors.1`, .., $I_n \times J_n$, with
 /// the modes in the order input, output, kernel ([`Site::axes`] says where these are in the weight).

@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 /// FLoRA: the update of a weight of any order is a small core seen through one factor for each of its modes.
 ///
-/// $$ W = W_0 + s\, G \times_1 A_1 \times_2 A_2 \cdots \times_N A_N, \qquad A_n : I_n \times J_n. $$
+/// $$ W = W_0 + s\thinspace G \times_1 A_1 \times_2 A_2 \cdots \times_N A_N, \qquad A_n : I_n \times J_n. $$
 ///
 /// A convolution's kernel keeps its two (one, three) spatial modes; nothing is reshaped to a matrix. Modes are counted
 /// in the paper's order: input, output, kernel.
@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(ranks(Flora::new().rank(4).kernel_rank(9).clip()), [4, 4, 3, 5]);
         assert_eq!(ranks(Flora::new().ranks_by(Ranks::Modes(vec![1, 2, 3, 4]))), [1, 2, 3, 4]);
         assert_eq!(ranks(Flora::new().ranks_by(Ranks::Fraction(0.2))), [4, 6, 1, 1]);
-        let flora = Flora::new().kernel_rank(1).ranks_by(Ranks::LayerParameters(100 + 4 * 50 + 8));
+        let flora = Flora::new().kernel_rank(1).ranks_by(Ranks::LayerParameters(4 * 4 + 4 * 50 + 8));
         assert_eq!(ranks(flora), [4, 4, 1, 1]);
         let flora =
             Flora::new().rank(2).rank_pattern("con*", Ranks::Uniform(3)).rank_pattern("conv", Ranks::Uniform(5));

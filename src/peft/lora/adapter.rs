@@ -16,7 +16,7 @@ use crate::{
 };
 use ndarray::IxDyn;
 
-/// An update $s\, B A$ of a weight seen as a matrix. Its parameters are `lora_A` and `lora_B`, in the shapes of PEFT's
+/// An update $s\thinspace B A$ of a weight seen as a matrix. Its parameters are `lora_A` and `lora_B`, in the shapes of PEFT's
 /// files.
 ///
 /// For an embedding `[rows, width]` A is `[r, rows]` and B `[width, r]`; for a transposed convolution

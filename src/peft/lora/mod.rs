@@ -46,7 +46,7 @@ pub enum LoraForm {
 
 /// LoRA: the update is a product of two thin matrices.
 ///
-/// $$ W = W_0 + s\, B A, \qquad B : m \times r, \quad A : r \times n, $$
+/// $$ W = W_0 + s\thinspace B A, \qquad B : m \times r, \quad A : r \times n, $$
 ///
 /// for a weight that is a matrix; [`LoraForm`] says how a convolution's weight is seen as one. $r (m + n)$ parameters,
 /// of which $r (m + n - r)$ are degrees of freedom.
