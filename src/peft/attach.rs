@@ -1,4 +1,4 @@
-//! [`Attach`]: a method on a whole model; and what is done with adapters of a name everywhere at once.
+//! [`Attach`]: a method on a whole model.
 
 use super::{
     method::{Method, Start},
@@ -145,61 +145,71 @@ impl<'a, T: Scalar> Attach<'a, T> {
         model: &M,
         make: impl Fn(&dyn Method<T>, &Site<'_>, &dyn Layer<T>) -> Result<A>,
     ) -> Result<Prepared<A>> {
-        let error = |message: String| Error::new(ErrorKind::Value, "attach", message);
-        let layers = model.layers();
-        if let Some(unknown) =
-            self.gradients.into_iter().flatten().find(|(name, _)| layers.iter().all(|l| l.0 != **name))
-        {
-            return Err(error(format!(
-                "there is a first gradient for {:?}, which is no layer of the model",
-                unknown.0
-            )));
-        }
-        let own = own_parameters(model);
-        let mut rows = Vec::new();
-        let mut attached = Vec::new();
+        let mut prepared =
+            Prepared { plan: Plan { rows: Vec::new(), model: 0 }, attached: Vec::new(), training: BTreeSet::new() };
+        let mut selected = BTreeSet::new();
         if self.method.attaches() {
-            let meant: BTreeSet<String> = self.targets.layers(model)?.into_iter().collect();
-            let layers: Vec<_> = layers.into_iter().filter(|(name, _)| meant.contains(name)).collect();
-            let taken: Vec<&str> =
-                layers.iter().filter(|l| l.1.adapters().get(&self.name).is_some()).map(|l| l.0.as_str()).collect();
-            if !taken.is_empty() || self.name.is_empty() {
-                let there = format!("{:?} is the name of an adapter of {}", self.name, listed(taken.into_iter()));
-                let message =
-                    if self.name.is_empty() { "adapters need a name".into() } else { there + "; take another" };
-                return Err(error(message));
-            }
-            let sites =
-                layers.iter().map(|(name, layer)| Site::of_layer(name.clone(), *layer)).collect::<Result<Vec<_>>>()?;
-            let settled = self.method.settled(&sites)?;
-            let method = settled.as_deref().unwrap_or(self.method);
-            for (site, (name, layer)) in sites.iter().zip(&layers) {
-                rows.push(PlanRow::attached(method, site)?);
-                attached.push((name.clone(), make(method, site, *layer)?));
-            }
+            self.prepare_layers(model, make, &mut prepared)?;
+        } else {
+            selected.extend(self.targets.parameters(model)?.into_iter().filter(|name| self.method.selects(name)));
         }
-        let selected: BTreeSet<String> = match self.method.attaches() {
-            true => BTreeSet::new(),
-            false => self.targets.parameters(model)?.into_iter().filter(|name| self.method.selects(name)).collect(),
-        };
         let kept: BTreeSet<String> = match &self.keep {
             None => BTreeSet::new(),
             Some(keep) => keep.parameters(model)?.into_iter().collect(),
         };
-        for (name, parameter) in &own {
-            if selected.contains(name) || kept.contains(name) {
-                let method = if selected.contains(name) { self.method.name() } else { "kept" };
-                rows.push(PlanRow::own(name, parameter.shape(), method));
+        for (name, parameter) in own_parameters(model) {
+            prepared.plan.model += parameter.len();
+            if selected.contains(&name) || kept.contains(&name) {
+                let method = if selected.contains(&name) { self.method.name() } else { "kept" };
+                prepared.plan.rows.push(PlanRow::own(&name, parameter.shape(), method));
+                prepared.training.insert(name);
             }
         }
-        if rows.is_empty() {
-            let message =
-                format!("\"{}\" selects no parameter, and none is kept: nothing would train", self.method.name());
-            return Err(error(message));
+        if prepared.plan.rows.is_empty() {
+            let name = self.method.name();
+            return Err(wrong(format!("{name:?} selects no parameter, and none is kept: nothing would train")));
         }
-        let plan = Plan { rows, model: own.iter().map(|(_, parameter)| parameter.len()).sum() };
-        Ok(Prepared { plan, attached, training: selected.into_iter().chain(kept).collect() })
+        Ok(prepared)
     }
+
+    /// The rows of the layers that are meant, and something made for each.
+    fn prepare_layers<M: Module<T> + ?Sized, A>(
+        &self,
+        model: &M,
+        make: impl Fn(&dyn Method<T>, &Site<'_>, &dyn Layer<T>) -> Result<A>,
+        prepared: &mut Prepared<A>,
+    ) -> Result<()> {
+        let mut layers = model.layers();
+        let names: BTreeSet<&str> = layers.iter().map(|(name, _)| name.as_str()).collect();
+        let given = self.gradients.into_iter().flat_map(BTreeMap::keys);
+        if let Some(unknown) = given.map(String::as_str).find(|name| !names.contains(name)) {
+            return Err(wrong(format!("there is a first gradient for {unknown:?}, which is no layer of the model")));
+        }
+        let meant: BTreeSet<String> = self.targets.layers(model)?.into_iter().collect();
+        layers.retain(|(name, _)| meant.contains(name));
+        if self.name.is_empty() {
+            return Err(wrong("adapters need a name".into()));
+        }
+        let taken = layers.iter().filter(|(_, layer)| layer.adapters().get(&self.name).is_some());
+        let taken: Vec<&str> = taken.map(|(name, _)| name.as_str()).collect();
+        if !taken.is_empty() {
+            let (name, taken) = (&self.name, listed(taken.into_iter()));
+            return Err(wrong(format!("{name:?} is the name of an adapter of {taken}; take another")));
+        }
+        let sites =
+            layers.iter().map(|(name, layer)| Site::of_layer(name.clone(), *layer)).collect::<Result<Vec<_>>>()?;
+        let settled = self.method.settled(&sites)?;
+        let method = settled.as_deref().unwrap_or(self.method);
+        for (site, (name, layer)) in sites.iter().zip(&layers) {
+            prepared.plan.rows.push(PlanRow::attached(method, site)?);
+            prepared.attached.push((name.clone(), make(method, site, *layer)?));
+        }
+        Ok(())
+    }
+}
+
+fn wrong(message: String) -> Error {
+    Error::new(ErrorKind::Value, "attach", message)
 }
 
 /// What [`Attach::apply`] is about to do.
@@ -246,91 +256,4 @@ fn own_parameters_mut<T: Scalar, M: Module<T> + ?Sized>(model: &mut M) -> Vec<(S
 pub fn weight_gradients<T: Scalar>(model: &(impl Module<T> + ?Sized), gradients: &Gradients<T>) -> WeightGradients<T> {
     let layers = model.layers().into_iter();
     layers.filter_map(|(name, layer)| Some((name, gradients.get(layer.weight().var())?.clone()))).collect()
-}
-
-/// Does something with the adapters of every layer that has one of this name, and says how many there are.
-fn each<T: Scalar>(
-    model: &mut (impl Module<T> + ?Sized),
-    name: &str,
-    operation: &'static str,
-    mut act: impl FnMut(&mut dyn Layer<T>) -> Result<()>,
-) -> Result<usize> {
-    let mut names = BTreeSet::new();
-    let mut count = 0;
-    for (_, layer) in model.layers_mut() {
-        names.extend(layer.adapters().names().map(str::to_string));
-        if layer.adapters().get(name).is_some() {
-            count += 1;
-            act(layer)?;
-        }
-    }
-    if count == 0 {
-        let there = match names.len() {
-            0 => "there are none".to_string(),
-            _ => format!("there are {}", listed(names.iter().map(String::as_str))),
-        };
-        let message = format!("no layer has an adapter {name:?}; {there}");
-        return Err(Error::new(ErrorKind::Value, operation, message));
-    }
-    Ok(count)
-}
-
-/// Takes the adapters of this name off, and returns on how many layers there was one. What was frozen stays frozen.
-///
-/// # Errors
-/// [`ErrorKind::Value`] where there are none.
-pub fn detach<T: Scalar>(model: &mut (impl Module<T> + ?Sized), name: &str) -> Result<usize> {
-    each(model, name, "detach", |layer| layer.adapters_mut().detach(name).map(drop))
-}
-
-/// Lets the adapters of this name count.
-///
-/// # Errors
-/// [`ErrorKind::Value`] where there are none.
-pub fn enable<T: Scalar>(model: &mut (impl Module<T> + ?Sized), name: &str) -> Result<usize> {
-    each(model, name, "enable", |layer| layer.adapters_mut().enable(name))
-}
-
-/// Lets the model compute as if the adapters of this name were not there.
-///
-/// # Errors
-/// [`ErrorKind::Value`] where there are none.
-pub fn disable<T: Scalar>(model: &mut (impl Module<T> + ?Sized), name: &str) -> Result<usize> {
-    each(model, name, "disable", |layer| layer.adapters_mut().disable(name))
-}
-
-/// Lets the adapters of this name count and train, and no others: all others are disabled and frozen.
-///
-/// ```
-/// use tenfold::{nn::{Linear, Module}, peft::{self, Attach, Lora}};
-///
-/// let mut layer = Linear::<f32>::zeros(8, 8)?;
-/// Attach::new(&Lora::new(2)).name("a").apply(&mut layer)?;
-/// Attach::new(&Lora::new(4)).name("b").apply(&mut layer)?;
-/// assert_eq!(layer.count().trainable, 2 * 16 + 4 * 16); // both count, and train
-/// peft::switch(&mut layer, "a")?;
-/// assert_eq!(layer.count().trainable, 2 * 16);
-/// # Ok::<(), tenfold::Error>(())
-/// ```
-///
-/// # Errors
-/// [`ErrorKind::Value`] where there are none of this name; nothing is changed then.
-pub fn switch<T: Scalar>(model: &mut (impl Module<T> + ?Sized), name: &str) -> Result<usize> {
-    let count = each(model, name, "switch", |_| Ok(()))?;
-    for (_, layer) in model.layers_mut() {
-        let adapters = layer.adapters_mut();
-        let others: Vec<String> = adapters.names().map(str::to_string).collect();
-        for other in others {
-            let alone = other == name;
-            if alone {
-                adapters.enable(&other)?
-            } else {
-                adapters.disable(&other)?
-            }
-            for (_, parameter) in adapters.get_mut(&other).into_iter().flat_map(|adapter| adapter.parameters_mut()) {
-                if alone { parameter.unfreeze() } else { parameter.freeze() }
-            }
-        }
-    }
-    Ok(count)
 }

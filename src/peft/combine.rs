@@ -1,6 +1,6 @@
 //! [`combine`]: weighted sums of adapters, exact and still in factored form.
 
-use super::{attach::switch, flora::FloraAdapter, lora::LoraAdapter};
+use super::{flora::FloraAdapter, lora::LoraAdapter, named::switch};
 use crate::{
     autodiff::{Var, without_gradients},
     error::{Error, ErrorKind, Result},

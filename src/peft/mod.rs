@@ -83,7 +83,7 @@
 //! | file | what |
 //! |---|---|
 //! | `method.rs`, `site.rs` | [`Method`], and the [`Site`] that it sees; start here to add one |
-//! | `targets.rs`, `attach.rs`, `plan.rs` | which layers, attaching, the table |
+//! | `targets.rs`, `attach.rs`, `plan.rs`, `named.rs` | which layers, attaching, the table; adapters by their name |
 //! | `path.rs`, `scaling.rs` | factored or merged; the scale |
 //! | `dof.rs` | degrees of freedom |
 //! | `merge.rs`, `combine.rs` | into the weights and out again; weighted sums |
@@ -98,6 +98,7 @@ mod full;
 mod lora;
 mod merge;
 mod method;
+mod named;
 mod path;
 mod plan;
 mod probe;
@@ -105,7 +106,7 @@ mod scaling;
 mod site;
 mod targets;
 
-pub use attach::{Attach, WeightGradients, attach, detach, disable, enable, switch, weight_gradients};
+pub use attach::{Attach, WeightGradients, attach, weight_gradients};
 pub use bitfit::BitFit;
 pub use combine::combine;
 pub use dora::{Dora, DoraAdapter};
@@ -114,6 +115,7 @@ pub use full::Full;
 pub use lora::{Lora, LoraAdapter, LoraForm};
 pub use merge::{Merged, merge};
 pub use method::{Method, Outline, Start};
+pub use named::{detach, disable, enable, switch};
 pub use path::Path;
 pub use plan::{Plan, PlanRow};
 pub use probe::Probe;
