@@ -14,6 +14,7 @@ mod renames;
 mod save;
 
 pub use load::{Load, Loaded};
+pub(crate) use renames::Pattern as Glob;
 pub use renames::Renames;
 pub use save::Save;
 

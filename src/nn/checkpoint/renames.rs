@@ -5,10 +5,10 @@ use std::{fmt, sync::Arc};
 
 /// A name in which each `*` stands for any text, dots included.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pattern(String);
+pub(crate) struct Pattern(String);
 
 impl Pattern {
-    pub(super) fn new(pattern: &str) -> Self {
+    pub(crate) fn new(pattern: &str) -> Self {
         Self(pattern.to_string())
     }
 
@@ -31,7 +31,7 @@ impl Pattern {
         Some(captures)
     }
 
-    pub(super) fn matches(&self, name: &str) -> bool {
+    pub(crate) fn matches(&self, name: &str) -> bool {
         self.captures(name).is_some()
     }
 }
