@@ -307,7 +307,7 @@
 //! - [`tensor`]: views, arithmetic, files.
 //! - [`autodiff`]: gradients; from a mode product's formula to its gradient.
 //! - [`nn`]: parameters, layers and their files.
-//! - [`peft`]: fine-tuning a model with few parameters.
+//! - [`train`]: optimisers and schedules.
 //! - [`guide`]: coming from TensorLy, or from the Tensor Toolbox for MATLAB or Python.
 //! - The program `decompose` in the repository's folder `examples` decomposes an `.npy` file from the command line.
 //!
@@ -328,9 +328,9 @@ mod error;
 #[cfg(any(doc, doctest))]
 pub mod guide;
 pub mod nn;
-pub mod peft;
 mod scalar;
 pub mod tensor;
+pub mod train;
 pub use device::Device;
 pub use error::{Error, ErrorKind, Result};
 pub use scalar::{DType, Element, Index, Scalar};

@@ -61,6 +61,14 @@ pub(crate) fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> Strin
     names.join(", ") + &more
 }
 
+/// The first few of many things that are wrong, and how many more there are.
+pub(crate) fn first_few(offences: &[String]) -> String {
+    const SHOWN: usize = 12;
+    let more = offences.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    offences[..offences.len().min(SHOWN)].join("; ") + &more
+}
+
 /// Writes a file so that its path holds either all of it or what it held before, even if the power fails.
 ///
 /// `write` fills a temporary file beside `path`, which is flushed, synchronised to the disk and renamed to `path`. Whatever
