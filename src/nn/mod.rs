@@ -103,6 +103,7 @@ pub use layer::Layer;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use mode::Mode;
+pub(crate) use mode::mix;
 pub use module::{Module, Visitor, VisitorMut};
 pub use parameter::{Buffer, Parameter};
 pub use report::{Count, GradientReport};

@@ -38,7 +38,7 @@ mod stored;
 mod total;
 mod view;
 
-pub(crate) use self::files::{Origin, first_few, listed, write_atomically};
+pub(crate) use self::files::{Origin, first_few, listed, remove_abandoned, write_atomically};
 pub use self::safetensors::TensorFile;
 pub(crate) use view::{Part, resolved};
 
