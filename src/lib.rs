@@ -299,6 +299,7 @@
 //! | flag | default | what |
 //! |---|---|---|
 //! | `cuda` | no | the CUDA device. Compiles without CUDA; driver and libraries are loaded when a device is first opened, and their absence is an [`Error`] |
+//! | `terminal` | no | training at a terminal: progress bar, curves as SVG, Ctrl-C that saves ([`train`]) |
 //!
 //! # Where to go on
 //!
@@ -307,7 +308,7 @@
 //! - [`tensor`]: views, arithmetic, files.
 //! - [`autodiff`]: gradients; from a mode product's formula to its gradient.
 //! - [`nn`]: parameters, layers and their files.
-//! - [`peft`]: fine-tuning a model with few parameters.
+//! - [`train`]: optimisers, schedules, and runs that can be killed at any moment.
 //! - [`guide`]: coming from TensorLy, or from the Tensor Toolbox for MATLAB or Python.
 //! - The program `decompose` in the repository's folder `examples` decomposes an `.npy` file from the command line.
 //!
@@ -328,9 +329,9 @@ mod error;
 #[cfg(any(doc, doctest))]
 pub mod guide;
 pub mod nn;
-pub mod peft;
 mod scalar;
 pub mod tensor;
+pub mod train;
 pub use device::Device;
 pub use error::{Error, ErrorKind, Result};
 pub use scalar::{DType, Element, Index, Scalar};

@@ -1,6 +1,6 @@
-//! The walk back: nodes, newest first, and the gradients that arrive at parameters.
+//! The walk back: nodes, newest first, until every gradient has arrived at a parameter.
 
-use super::var::Var;
+use super::{gradients::Gradients, var::Var};
 use crate::{
     error::{Error, ErrorKind, Result},
     scalar::Scalar,
@@ -21,12 +21,12 @@ type Backward<T> = Box<dyn FnOnce(Tensor<T, IxDyn>, &mut Flow<'_, T>) -> Result<
 type Input<T> = (Arc<Node<T>>, Box<[usize]>);
 
 /// A gradient and the node it belongs to.
-type Arrived<T> = (Arc<Node<T>>, Tensor<T, IxDyn>);
+pub(super) type Arrived<T> = (Arc<Node<T>>, Tensor<T, IxDyn>);
 
 /// A place in the computation that gradients flow into: a parameter, or a recorded operation.
 pub(super) struct Node<T: Scalar> {
     /// Counts up as nodes are made, so an operation's number is above those of its operands.
-    number: u64,
+    pub(super) number: u64,
     /// None for a parameter.
     operation: Option<&'static str>,
     /// What the walk consumes. None for a parameter, and once consumed.
@@ -204,59 +204,4 @@ impl<T: Scalar> Var<T> {
 /// The number that the next node will have.
 pub(super) fn now() -> u64 {
     next_number()
-}
-
-/// What [`Var::backward`] found: one gradient for each parameter that the result depends on.
-pub struct Gradients<T: Scalar> {
-    of: BTreeMap<u64, Arrived<T>>,
-}
-
-impl<T: Scalar> Gradients<T> {
-    /// The gradient of a parameter; `None` for a constant and for a parameter that the result does not depend on.
-    pub fn get(&self, parameter: &Var<T>) -> Option<&Tensor<T, IxDyn>> {
-        self.of.get(&parameter.node()?.number).map(|(_, gradient)| gradient)
-    }
-
-    /// The gradient of a parameter.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Value`] where there is none.
-    pub fn of(&self, parameter: &Var<T>) -> Result<&Tensor<T, IxDyn>> {
-        self.get(parameter).ok_or_else(|| {
-            let message = format!("no gradient arrived at {parameter:?}: the result does not depend on it");
-            Error::new(ErrorKind::Value, "gradient", message)
-        })
-    }
-
-    /// Takes a parameter's gradient out.
-    pub fn take(&mut self, parameter: &Var<T>) -> Option<Tensor<T, IxDyn>> {
-        self.of.remove(&parameter.node()?.number).map(|(_, gradient)| gradient)
-    }
-
-    /// The number of gradients.
-    pub fn len(&self) -> usize {
-        self.of.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.of.is_empty()
-    }
-
-    /// The gradients in the order in which their parameters were made.
-    pub fn iter(&self) -> impl Iterator<Item = &Tensor<T, IxDyn>> {
-        self.of.values().map(|(_, gradient)| gradient)
-    }
-
-    /// The Euclidean norm of all gradients together.
-    pub fn norm(&self) -> Result<f64> {
-        self.iter().try_fold(0.0f64, |norm, gradient| Ok(norm.hypot(gradient.norm()?)))
-    }
-}
-
-impl<T: Scalar> std::fmt::Debug for Gradients<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let shapes: Vec<&[usize]> = self.iter().map(Tensor::shape).collect();
-        write!(f, "Gradients of shapes {shapes:?}")
-    }
 }

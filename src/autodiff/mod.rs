@@ -37,14 +37,16 @@
 mod backward;
 mod check;
 mod checkpoint;
+pub(crate) mod gradients;
 pub mod ops;
 #[cfg(test)]
 pub(crate) mod testing;
 mod var;
 
-pub use backward::{Flow, Gradients};
+pub use backward::Flow;
 pub use check::check_gradients;
 pub use checkpoint::checkpoint;
+pub use gradients::{Gradients, Scaled};
 pub use ops::{
     attention::Attention,
     batch_norm::BatchNorm,

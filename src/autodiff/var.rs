@@ -92,6 +92,11 @@ impl<T: Scalar> Var<T> {
         self.value.get(&vec![0; self.order()])
     }
 
+    /// The number of the place that its gradient flows into; none for a constant. Clones have the same.
+    pub(crate) fn number(&self) -> Option<u64> {
+        self.node().map(|node| node.number)
+    }
+
     pub(super) fn node(&self) -> Option<&Arc<Node<T>>> {
         self.node.as_ref()
     }

@@ -24,6 +24,7 @@
 //! | `dropout.rs` | random zeros from a seed and a position | `cpu/dropout.rs` | not yet |
 //! | `attention.rs` | scaled dot-product attention | `cpu/attention.rs` | not yet |
 //! | `positions.rs` | scores looked up by relative position | `cpu/positions.rs` | not yet |
+//! | `optimizer.rs` | a step of an optimiser: all parameters in one pass | `cpu/optimizer.rs` | not yet |
 //! | `linalg.rs` | eigenvalues, SVD, QR, Cholesky of a matrix | `cpu/linalg.rs` | `cuda/linalg.rs` |
 //!
 //! `layout.rs` says where the entries of a tensor lie in its block, `storage.rs` holds the block.
@@ -46,6 +47,7 @@ pub(crate) mod linalg;
 pub(crate) mod losses;
 pub(crate) mod max_pool;
 pub(crate) mod normalise;
+pub(crate) mod optimizer;
 pub(crate) mod place;
 pub(crate) mod positions;
 pub(crate) mod reduce;

@@ -1,6 +1,10 @@
 //! Sums over entries: totals, inner products, and sums over chosen modes.
 
-use super::{Device, Kind, cpu, layout::Layout, storage::Storage};
+use super::{
+    Device, Kind, cpu,
+    layout::Layout,
+    storage::{Flat, Storage},
+};
 use crate::{error::Result, scalar::Scalar};
 
 /// What is summed up (or compared) over all entries. Results are doubles whatever the element type.
@@ -25,6 +29,23 @@ pub(crate) fn total<T: Scalar>(total: Total, x: &Storage<T>, layout: &Layout) ->
         Kind::Cpu(cpu) => Ok(cpu::reduce::total(cpu, total, x.host("total")?, layout)),
         #[cfg(feature = "cuda")]
         Kind::Cuda(gpu) => super::cuda::reduce::total(gpu, total, x, layout),
+    }
+}
+
+/// The sum of squares over all entries of several blocks on one device, plain as [`Total::Squares`]: one pass over all of them, and the
+/// same sum for any number of threads.
+pub(crate) fn squares<T: Scalar>(blocks: &[Flat<'_, T>]) -> Result<f64> {
+    let Some(first) = blocks.first() else { return Ok(0.0) };
+    match &first.storage.device().0 {
+        Kind::Cpu(cpu) => {
+            let slices = blocks.iter().map(|block| block.host("norm")).collect::<Result<Vec<_>>>()?;
+            Ok(cpu::reduce::squares(cpu, &slices))
+        }
+        #[cfg(feature = "cuda")]
+        Kind::Cuda(gpu) => blocks.iter().try_fold(0.0, |sum, block| {
+            let layout = Layout::new(&[block.len], &[1], block.start);
+            Ok(sum + super::cuda::reduce::total(gpu, Total::Squares, block.storage, &layout)?)
+        }),
     }
 }
 

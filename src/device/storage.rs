@@ -36,6 +36,20 @@ impl<'a, T: Element> Flat<'a, T> {
     }
 }
 
+/// Part of a block for writing: `len` entries from `start` on.
+pub(crate) struct FlatMut<'a, T: Element> {
+    pub(crate) storage: &'a mut Storage<T>,
+    pub(crate) start: usize,
+    pub(crate) len: usize,
+}
+
+impl<'a, T: Element> FlatMut<'a, T> {
+    /// The entries, where they are on the host; copies the block first if it is shared.
+    pub(crate) fn host(self, operation: &'static str) -> Result<&'a mut [T]> {
+        Ok(&mut self.storage.host_mut(operation)?[self.start..self.start + self.len])
+    }
+}
+
 impl<T: Element> Storage<T> {
     /// Wraps a vector on the host without copying it.
     pub(crate) fn from_vec(device: Device, data: Vec<T>) -> Self {

@@ -66,6 +66,7 @@
 //! | `layer_norm.rs`, `rms_norm.rs`, `batch_norm.rs`, `grn.rs`, `dropout.rs` | other layers |
 //! | `mode.rs` | training or evaluation |
 //! | `init.rs` | what parameters start as |
+//! | `pattern.rs` | names with `*` in them |
 //! | `checkpoint/` | files |
 
 mod adapter;
@@ -84,6 +85,7 @@ mod linear;
 mod mode;
 mod module;
 mod parameter;
+pub(crate) mod pattern;
 mod report;
 mod rms_norm;
 
@@ -101,6 +103,7 @@ pub use layer::Layer;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use mode::Mode;
+pub(crate) use mode::mix;
 pub use module::{Module, Visitor, VisitorMut};
 pub use parameter::{Buffer, Parameter};
 pub use report::{Count, GradientReport};

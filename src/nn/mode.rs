@@ -62,7 +62,7 @@ impl Mode {
 
 /// A one-to-one map that changes about half of the bits for every bit that changes (the finaliser of SplitMix64: G. L. Steele et al.,
 /// *Fast splittable pseudorandom number generators*, OOPSLA 2014).
-fn mix(x: u64) -> u64 {
+pub(crate) fn mix(x: u64) -> u64 {
     let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -61,6 +61,14 @@ pub(crate) fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> Strin
     names.join(", ") + &more
 }
 
+/// The first few of many things that are wrong, and how many more there are.
+pub(crate) fn first_few(offences: &[String]) -> String {
+    const SHOWN: usize = 12;
+    let more = offences.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    offences[..offences.len().min(SHOWN)].join("; ") + &more
+}
+
 /// Writes a file so that its path holds either all of it or what it held before, even if the power fails.
 ///
 /// `write` fills a temporary file beside `path`, which is flushed, synchronised to the disk and renamed to `path`. Whatever
@@ -105,6 +113,21 @@ pub(crate) fn write_atomically(
     // is complete either way, so a refusal is no failure.
     if let Ok(directory) = File::open(directory) {
         let _ = directory.sync_all();
+    }
+    Ok(())
+}
+
+/// Removes what processes left that were killed while they wrote `path`. Nobody else may be writing it.
+pub(crate) fn remove_abandoned(path: &Path) -> io::Result<()> {
+    let (Some(name), Some(parent)) = (path.file_name(), path.parent()) else { return Ok(()) };
+    let directory = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let start = [b".", name.as_encoded_bytes(), b"."].concat();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let held = entry.file_name();
+        if held.as_encoded_bytes().starts_with(&start) && held.as_encoded_bytes().ends_with(b".tmp") {
+            fs::remove_file(entry.path())?;
+        }
     }
     Ok(())
 }
@@ -165,6 +188,19 @@ mod tests {
         let panicked = std::panic::catch_unwind(|| write_atomically("test", &path, |_| panic!("stop")));
         assert!(panicked.is_err());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_killed_processes_left_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.bin");
+        for name in ["a.bin", ".a.bin.12-0.tmp", ".a.bin.13-4.tmp", ".b.bin.12-0.tmp", ".a.bin.keep"] {
+            fs::write(directory.path().join(name), b"x").unwrap();
+        }
+        remove_abandoned(&path).unwrap();
+        let mut left: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, [".a.bin.keep", ".b.bin.12-0.tmp", "a.bin"]);
     }
 
     #[cfg(unix)]

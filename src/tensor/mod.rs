@@ -38,7 +38,7 @@ mod stored;
 mod total;
 mod view;
 
-pub(crate) use self::files::{Origin, listed, write_atomically};
+pub(crate) use self::files::{Origin, first_few, listed, remove_abandoned, write_atomically};
 pub use self::safetensors::TensorFile;
 pub(crate) use view::{Part, resolved};
 
@@ -46,7 +46,7 @@ use crate::{
     device::{
         Device, elementwise,
         layout::{Layout, checked_len},
-        storage::{Flat, Storage},
+        storage::{Flat, FlatMut, Storage},
     },
     error::{Error, ErrorKind, Result},
     scalar::{DType, Element},
@@ -234,11 +234,15 @@ impl<T: Element, D: Dimension> Tensor<T, D> {
 
     /// The entries for writing, in row-major order; the tensor becomes contiguous and the only owner of its block.
     pub fn as_mut_slice(&mut self) -> Result<&mut [T]> {
+        self.flat_mut()?.host("as_mut_slice")
+    }
+
+    /// The entries as part of a block for writing; the tensor becomes contiguous and the only owner of its block.
+    pub(crate) fn flat_mut(&mut self) -> Result<FlatMut<'_, T>> {
         if !self.layout.is_contiguous() || !self.storage.is_unique() {
             *self = Self::row_major(elementwise::copy(&self.storage, &self.layout)?, self.layout.shape());
         }
-        let range = self.layout.offset()..self.layout.offset() + self.layout.len();
-        Ok(&mut self.storage.host_mut("as_mut_slice")?[range])
+        Ok(FlatMut { start: self.layout.offset(), len: self.layout.len(), storage: &mut self.storage })
     }
 }
 

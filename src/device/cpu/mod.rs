@@ -20,6 +20,7 @@ pub(crate) mod losses;
 pub(crate) mod math;
 pub(crate) mod max_pool;
 pub(crate) mod normalise;
+pub(crate) mod optimizer;
 pub(crate) mod place;
 pub(crate) mod pool;
 pub(crate) mod positions;

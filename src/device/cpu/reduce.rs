@@ -1,6 +1,6 @@
 //! Sums on the host: in doubles, over lanes that do not depend on the processor, in an order fixed by the thread count.
 
-use super::{Cpu, elementwise::Walk, part, vectorized};
+use super::{Cpu, elementwise::Walk, part, rows, vectorized};
 use crate::{
     device::{
         layout::{Layout, Loop, Modes, loops},
@@ -102,6 +102,24 @@ pub(crate) fn total<T: Scalar>(cpu: &Cpu, total: Total, x: &[T], layout: &Layout
         Total::Min => fold(cpu, x, layout, f64::INFINITY, min, min),
         Total::Max => fold(cpu, x, layout, f64::NEG_INFINITY, max, max),
     }
+}
+
+/// The sum of squares of several slices, shared among the threads as one range. It is cut into pieces whose sizes do not depend on the
+/// threads, and their sums are added in order.
+pub(crate) fn squares<T: Scalar>(cpu: &Cpu, slices: &[&[T]]) -> f64 {
+    let pieces: Vec<&[T]> = slices.iter().flat_map(|slice| slice.chunks(GRAIN)).collect();
+    let parts = cpu.parts(slices.iter().map(|slice| slice.len()).sum(), GRAIN).min(pieces.len());
+    let sums = cpu.map_parts(parts, |i| {
+        let mine = pieces[part(pieces.len(), parts, i)].iter();
+        let squares = |piece: &&[T]| {
+            vectorized(
+                #[inline(always)]
+                || rows::sum(piece, |x: T| x.f64() * x.f64()),
+            )
+        };
+        mine.map(squares).collect::<Vec<f64>>()
+    });
+    sums.into_iter().flatten().sum()
 }
 
 pub(crate) fn dot<T: Scalar>(cpu: &Cpu, (x, x_at): (&[T], &Layout), (y, y_at): (&[T], &Layout)) -> f64 {

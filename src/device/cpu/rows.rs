@@ -54,8 +54,8 @@ fn tree<T: Copy>(mut lanes: [T; LANES], join: impl Fn(T, T) -> T) -> T {
 
 /// `f(x[0]) + f(x[1]) + ..`, in lanes.
 #[inline(always)]
-pub(crate) fn sum<T: Scalar>(x: &[T], f: impl Fn(T) -> T) -> T {
-    let mut sums = [T::zero(); LANES];
+pub(crate) fn sum<T: Scalar, S: Scalar>(x: &[T], f: impl Fn(T) -> S) -> S {
+    let mut sums = [S::zero(); LANES];
     let (blocks, rest) = x.as_chunks::<LANES>();
     for block in blocks {
         for l in 0..LANES {
@@ -63,7 +63,7 @@ pub(crate) fn sum<T: Scalar>(x: &[T], f: impl Fn(T) -> T) -> T {
         }
     }
     // Apart, so that the lanes above stay in registers.
-    let mut last = [T::zero(); LANES];
+    let mut last = [S::zero(); LANES];
     for (sum, &x) in last.iter_mut().zip(rest) {
         *sum = f(x);
     }

@@ -1,14 +1,11 @@
 //! [`Load`]: a checkpoint into a model.
 
-use super::{
-    Checkpoint, each_tensor,
-    renames::{Pattern, Renames},
-};
+use super::{Checkpoint, each_tensor, renames::Renames};
 use crate::{
     error::{ErrorKind, Result},
-    nn::{Module, Visitor, VisitorMut},
+    nn::{Module, Visitor, VisitorMut, pattern::Pattern},
     scalar::{DType, Scalar},
-    tensor::{Origin, Tensor, listed},
+    tensor::{Origin, Tensor, first_few, listed},
 };
 use ndarray::IxDyn;
 use std::{collections::BTreeMap, path::Path};
@@ -238,12 +235,9 @@ impl Load {
         }
         for (kind, offences) in [(ErrorKind::Shape, shapes), (ErrorKind::Unsupported, types)] {
             if !offences.is_empty() {
-                const SHOWN: usize = 12;
-                let (count, more) = (offences.len(), offences.len().saturating_sub(SHOWN));
-                let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-                let shown = offences[..count.min(SHOWN)].join("; ");
+                let count = offences.len();
                 let what = if count == 1 { "tensor does" } else { "tensors do" };
-                return Err(origin.error(kind, format!("{count} {what} not fit: {shown}{more}")));
+                return Err(origin.error(kind, format!("{count} {what} not fit: {}", first_few(&offences))));
             }
         }
         Ok(())

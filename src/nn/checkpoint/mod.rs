@@ -14,7 +14,6 @@ mod renames;
 mod save;
 
 pub use load::{Load, Loaded};
-pub(crate) use renames::Pattern as Glob;
 pub use renames::Renames;
 pub use save::Save;
 
