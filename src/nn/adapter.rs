@@ -2,9 +2,11 @@
 //!
 //! A layer with weight $W_0$ computes $f(x, W_0)$, where $f$ is linear in the weight. An adapter is asked, in this order:
 //!
-//! 1. [`apply`](WeightAdapter::apply): does it give its contribution $f(x, \Delta)$ to the result by itself? A low-rank update of a
+//! 1. [`result`](WeightAdapter::result), where no other adapter is enabled: does it compute the layer's whole result by itself? One that
+//!    scales outputs does so without another weight.
+//! 2. [`apply`](WeightAdapter::apply): does it give its contribution $f(x, \Delta)$ to the result by itself? A low-rank update of a
 //!    linear layer does so with two small products and never forms $\Delta$.
-//! 2. Otherwise [`effective`](WeightAdapter::effective): the weight $W_0 + \Delta$ to compute with instead of $W_0$, for updates that are
+//! 3. Otherwise [`effective`](WeightAdapter::effective): the weight $W_0 + \Delta$ to compute with instead of $W_0$, for updates that are
 //!    cheaper that way, and for those that are not additive.
 
 use super::{
@@ -18,7 +20,7 @@ use crate::{
     scalar::Scalar,
     tensor::listed,
 };
-use std::fmt;
+use std::{any::Any, fmt};
 
 /// A trainable change of a layer's weight.
 ///
@@ -66,7 +68,9 @@ use std::fmt;
 /// assert_eq!(layer.forward(&x, Mode::Evaluation)?.value().to_vec()?, [0.0, 0.0]);
 /// # Ok::<(), tenfold::Error>(())
 /// ```
-pub trait WeightAdapter<T: Scalar>: Module<T> + CloneAdapter<T> + fmt::Debug + Send + Sync {
+///
+/// As an [`Any`], an adapter from a layer is one's own again: `(adapter as &dyn Any).downcast_ref::<LowRank<f64>>()`.
+pub trait WeightAdapter<T: Scalar>: Module<T> + CloneAdapter<T> + Any + fmt::Debug + Send + Sync {
     /// The shape of the weights that it changes.
     fn weight_shape(&self) -> Vec<usize>;
 
@@ -93,6 +97,21 @@ pub trait WeightAdapter<T: Scalar>: Module<T> + CloneAdapter<T> + fmt::Debug + S
     /// # Errors
     /// Those of the operations that make it.
     fn apply(&self, _call: &Call<'_, T>, _mode: Mode) -> Result<Option<Var<T>>> {
+        Ok(None)
+    }
+
+    /// The layer's whole result, where it is the only enabled adapter and has a cheaper way than [`effective`](WeightAdapter::effective) that
+    /// is not additive; it has to be the result of that weight.
+    ///
+    /// # Errors
+    /// Those of the operations that make it.
+    fn result(
+        &self,
+        _call: &Call<'_, T>,
+        _weight: &Var<T>,
+        _bias: Option<&Var<T>>,
+        _mode: Mode,
+    ) -> Result<Option<Var<T>>> {
         Ok(None)
     }
 
@@ -235,6 +254,12 @@ impl<T: Scalar> Adapters<T> {
         bias: Option<&Var<T>>,
         mode: Mode,
     ) -> Result<Var<T>> {
+        let mut enabled = self.enabled();
+        if let (Some(only), None) = (enabled.next(), enabled.next())
+            && let Some(y) = only.adapter.result(call, weight, bias, mode)?
+        {
+            return Ok(y);
+        }
         let mut weight = weight.clone();
         let mut contributions = Vec::new();
         for slot in self.enabled() {

@@ -19,6 +19,19 @@ pub enum Ids {
 }
 
 impl Ids {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::U32(ids) => ids.len(),
+            Self::I64(ids) => ids.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The rows of `table` that these ids name, as [`Var::embedding`] gives them.
     ///
     /// # Errors

@@ -1,0 +1,225 @@
+//! [`LoraAdapter`]: the update of one weight, as a product of two matrices.
+
+use super::{LoraForm, Shapes};
+use crate::{
+    autodiff::Var,
+    error::{Error, Result},
+    module,
+    nn::{Call, Mode, Operation, Parameter, WeightAdapter},
+    peft::{
+        method::stream_of,
+        path::{Cost, Factored, Path, Positions, Way, no_factored_path},
+        site::Site,
+    },
+    scalar::Scalar,
+    tensor::Tensor,
+};
+use ndarray::IxDyn;
+
+/// An update $s\thinspace B A$ of a weight seen as a matrix. Its parameters are `lora_A` and `lora_B`, in the shapes of PEFT's
+/// files.
+///
+/// For an embedding `[rows, width]` A is `[r, rows]` and B `[width, r]`; for a transposed convolution
+/// `[in, out / g, *kernel]` A is `[r, in, 1, ..]` and B `[r, out / g, *kernel]`.
+#[derive(Debug, Clone)]
+pub struct LoraAdapter<T: Scalar> {
+    a: Parameter<T>,
+    b: Parameter<T>,
+    shape: Vec<usize>,
+    form: LoraForm,
+    kind: Kind,
+    separate: bool,
+    scale: f64,
+    way: Way,
+}
+
+module!(LoraAdapter { a => "lora_A", b => "lora_B" });
+
+/// What A and B are, as two matrices whose product has the weight's entries in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// B times A.
+    Plain,
+    /// A transposed times B transposed: an embedding.
+    Table,
+    /// A transposed times B: a transposed convolution.
+    Transposed,
+    /// B times A transposed: Equation 3.
+    Reshaped,
+}
+
+impl<T: Scalar> LoraAdapter<T> {
+    /// The update with these matrices and this scale; both train.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where they do not have the shapes of this form at this site;
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where it does not apply.
+    pub fn new(site: &Site<'_>, form: LoraForm, a: Tensor<T, IxDyn>, b: Tensor<T, IxDyn>, scale: f64) -> Result<Self> {
+        let kind = match site.operation() {
+            Operation::Embedding { .. } => Kind::Table,
+            Operation::ConvTranspose(_) => Kind::Transposed,
+            Operation::Conv(_) if form == LoraForm::Equation3 => Kind::Reshaped,
+            Operation::Linear | Operation::Conv(_) => Kind::Plain,
+        };
+        // Where A says the rank; loralib's form has it times the kernel's size there.
+        let given = if kind == Kind::Reshaped { a.shape().get(1) } else { a.shape().first() };
+        let side = match site.operation() {
+            Operation::Conv(_) if form == LoraForm::Kernel => site.shape()[site.shape().len() - 1],
+            _ => 1,
+        };
+        let shapes = Shapes::new(form, site, given.copied().unwrap_or(0) / side)?;
+        if shapes.a != a.shape() || shapes.b != b.shape() || a.is_empty() {
+            let message = format!(
+                "A of shape {:?} and B of shape {:?} for layer {:?}, whose weight has shape {:?}; with this A needs {:?} and {:?}",
+                a.shape(),
+                b.shape(),
+                site.name(),
+                site.shape(),
+                shapes.a,
+                shapes.b
+            );
+            return Err(Error::shape("LoraAdapter::new", message));
+        }
+        let way = Way::new(Path::Auto, 0.0, stream_of(site.name()))?;
+        let shape = site.shape().to_vec();
+        Ok(Self { a: a.into(), b: b.into(), shape, form, kind, separate: shapes.separate, scale, way })
+    }
+
+    /// Drops entries of the adapter's input with this probability while training. The layer's own input stays as it is;
+    /// ids are not dropped.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) where the probability is not between 0 and 1.
+    pub fn dropout(mut self, probability: f64) -> Result<Self> {
+        self.way = self.way.with_dropout(probability)?;
+        Ok(self)
+    }
+
+    /// Takes this path.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for [`Path::Factored`] where there is none.
+    pub fn path(mut self, path: Path) -> Result<Self> {
+        if path == Path::Factored && !self.separate {
+            return Err(no_factored_path());
+        }
+        self.way.path = path;
+        Ok(self)
+    }
+
+    /// A
+    pub fn a(&self) -> &Parameter<T> {
+        &self.a
+    }
+
+    /// B
+    pub fn b(&self) -> &Parameter<T> {
+        &self.b
+    }
+
+    /// s
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+
+    /// How a convolution's weight is seen as a matrix.
+    pub fn form(&self) -> LoraForm {
+        self.form
+    }
+
+    pub(in crate::peft) fn way(&self) -> &Way {
+        &self.way
+    }
+
+    /// The same with other matrices, whose rank may differ.
+    pub(in crate::peft) fn with_parts(&self, a: Var<T>, b: Var<T>, scale: f64) -> Self {
+        Self { a: a.into(), b: b.into(), scale, ..self.clone() }
+    }
+
+    /// Along which modes of A and B the rank runs.
+    pub(in crate::peft) fn rank_modes(&self) -> [usize; 2] {
+        match self.kind {
+            Kind::Plain | Kind::Table => [0, 1],
+            Kind::Transposed => [0, 0],
+            Kind::Reshaped => [1, 1],
+        }
+    }
+
+    /// $s B$
+    fn scaled(&self) -> Result<Var<T>> {
+        self.b.var().scale(T::of(self.scale))
+    }
+
+    /// A parameter as a matrix of one mode against all others, that mode first.
+    fn matrix(v: &Var<T>, mode: usize) -> Result<Var<T>> {
+        let size = v.shape()[mode];
+        let others = v.len() / size.max(1);
+        if mode == 0 { v.reshape([size, others]) } else { v.reshape([others, size])?.permute(&[1, 0]) }
+    }
+}
+
+impl<T: Scalar> WeightAdapter<T> for LoraAdapter<T> {
+    fn weight_shape(&self) -> Vec<usize> {
+        self.shape.clone()
+    }
+
+    fn delta(&self) -> Result<Var<T>> {
+        // Both with the rank first.
+        let [of_a, of_b] = self.rank_modes();
+        let (a, b) = (Self::matrix(self.a.var(), of_a)?, Self::matrix(&self.scaled()?, of_b)?);
+        let (left, right) = match self.kind {
+            Kind::Plain | Kind::Reshaped => (b, a),
+            Kind::Table | Kind::Transposed => (a, b),
+        };
+        left.permute(&[1, 0])?.matmul(&right)?.reshape(self.shape.as_slice())
+    }
+
+    fn apply(&self, call: &Call<'_, T>, mode: Mode) -> Result<Option<Var<T>>> {
+        self.way.apply(self, call, mode)
+    }
+}
+
+impl<T: Scalar> Factored<T> for LoraAdapter<T> {
+    fn contribution(&self, call: &Call<'_, T>) -> Result<Var<T>> {
+        let (a, b) = (self.a.var(), self.scaled()?);
+        match call {
+            Call::Linear { x } => x.linear(a, None)?.linear(&b, None),
+            Call::Embedding { ids, padding } => ids.rows_of(&a.permute(&[1, 0])?, *padding)?.linear(&b, None),
+            Call::Conv { x, options } => {
+                x.conv(a, None, options)?.linear(&Self::matrix(&b, 1)?.permute(&[1, 0])?, None)
+            }
+            Call::ConvTranspose { x, options } => {
+                x.linear(&Self::matrix(a, 0)?, None)?.conv_transpose(&b, None, options)
+            }
+        }
+    }
+
+    fn factored_cost(&self, call: &Call<'_, T>, positions: Positions) -> Option<Cost> {
+        if !self.separate {
+            return None;
+        }
+        let Positions { input, output } = positions;
+        let (first, rest) = (self.shape[0], self.shape[1..].iter().product::<usize>());
+        let rank = self.a.shape()[0];
+        let (reduce, expand, width) = match call {
+            Call::Linear { .. } | Call::Conv { .. } => {
+                let kernel = self.shape[2..].iter().product();
+                let reduce = Cost::convolution(positions, [self.shape[1], rank], kernel);
+                (reduce, Cost::product(output, rank, first), first)
+            }
+            Call::Embedding { .. } => (Cost::passes(2 * input * rank), Cost::product(output, rank, rest), rest),
+            Call::ConvTranspose { .. } => {
+                (Cost::product(input, first, rank), Cost::product(input, rank, rest), self.shape[1])
+            }
+        };
+        Some(reduce + expand + Cost::passes(3 * output * width))
+    }
+
+    fn delta_cost(&self) -> Cost {
+        let entries: usize = self.shape.iter().product();
+        let [of_a, _] = self.rank_modes();
+        let rank = self.a.shape()[of_a];
+        let rows = if self.kind == Kind::Plain { self.b.len() } else { self.a.len() } / rank.max(1);
+        Cost::product(rows, rank, entries / rows.max(1))
+    }
+}

@@ -1,0 +1,148 @@
+//! Parameter counts and degrees of freedom of published models, from the shapes of their layers.
+
+use tenfold::{
+    autodiff::Conv,
+    nn::Operation,
+    peft::{Dora, Flora, Lora, LoraForm, Method, Plan, Ranks, Site},
+};
+
+/// The convolutions of ConvNeXt-V2.
+struct Options {
+    patch: Conv,
+    halve: Conv,
+    depthwise: Vec<Conv>,
+}
+
+const DIMS: [usize; 4] = [192, 384, 768, 1536];
+const DEPTHS: [usize; 4] = [3, 3, 27, 3];
+
+impl Options {
+    fn new() -> Self {
+        let depthwise = DIMS.iter().map(|&dim| Conv::new().padding(3).groups(dim)).collect();
+        Self { patch: Conv::new().stride(4), halve: Conv::new().stride(2), depthwise }
+    }
+}
+
+/// Every convolution and linear layer of ConvNeXt-V2-L without its head.
+fn convnext(options: &Options) -> Vec<Site<'_>> {
+    let mut sites = Vec::new();
+    let mut site = |name: String, operation, shape: &[usize]| sites.push(Site::new(name, operation, shape).unwrap());
+    site("stem".into(), Operation::Conv(&options.patch), &[DIMS[0], 3, 4, 4]);
+    for (stage, (&dim, depth)) in DIMS.iter().zip(DEPTHS).enumerate() {
+        if stage > 0 {
+            site(format!("downsample.{stage}"), Operation::Conv(&options.halve), &[dim, DIMS[stage - 1], 2, 2]);
+        }
+        for block in 0..depth {
+            let name = format!("stages.{stage}.{block}");
+            site(format!("{name}.dwconv"), Operation::Conv(&options.depthwise[stage]), &[dim, 1, 7, 7]);
+            site(format!("{name}.pwconv1"), Operation::Linear, &[4 * dim, dim]);
+            site(format!("{name}.pwconv2"), Operation::Linear, &[dim, 4 * dim]);
+        }
+    }
+    sites
+}
+
+/// Query, key, value, attention output, intermediate and output of DeBERTaV3-base.
+fn deberta() -> Vec<Site<'static>> {
+    let mut sites = Vec::new();
+    for layer in 0..12 {
+        for name in ["query", "key", "value", "attention.output"] {
+            sites.push(Site::new(format!("{layer}.{name}"), Operation::Linear, &[768, 768]).unwrap());
+        }
+        sites.push(Site::new(format!("{layer}.intermediate"), Operation::Linear, &[3072, 768]).unwrap());
+        sites.push(Site::new(format!("{layer}.output"), Operation::Linear, &[768, 3072]).unwrap());
+    }
+    sites
+}
+
+fn plan(method: &dyn Method<f32>, sites: &[Site<'_>]) -> Plan {
+    Plan::of(method, sites).unwrap()
+}
+
+fn flora(rank: usize, kernel: usize) -> Flora {
+    Flora::new().rank(rank).kernel_rank(kernel)
+}
+
+#[test]
+fn convnext_v2_large() {
+    let options = Options::new();
+    let sites = convnext(&options);
+    assert_eq!(sites.len(), 1 + 3 + 36 + 72);
+    for (rank, kernel, parameters) in
+        [(40, 3, 12_774_972), (41, 2, 12_775_295), (80, 2, 25_650_248), (128, 1, 40_498_572), (160, 1, 51_196_524)]
+    {
+        assert_eq!(plan(&flora(rank, kernel), &sites).parameters(), parameters, "({rank}, {kernel})");
+    }
+    for (rank, parameters) in [(8, 12_946_080), (16, 25_892_160), (32, 51_784_320)] {
+        assert_eq!(plan(&Lora::new(rank).form(LoraForm::Kernel), &sites).parameters(), parameters, "rank {rank}");
+    }
+    let dora = Dora::from(Lora::new(32).form(LoraForm::Kernel));
+    assert_eq!(plan(&dora, &sites).parameters(), 51_949_632);
+}
+
+#[test]
+fn convnext_v2_large_in_degrees_of_freedom() {
+    let options = Options::new();
+    let sites = convnext(&options);
+    let depthwise: Vec<Site<'_>> = sites.iter().filter(|site| site.name().ends_with("dwconv")).cloned().collect();
+    for (rank, kernel, reached) in [(40, 3, 11_134_182), (80, 2, 21_669_080), (128, 1, 33_967_548)] {
+        let plan = plan(&flora(rank, kernel), &sites);
+        assert_eq!(plan.degrees_of_freedom(), reached, "({rank}, {kernel})");
+        // Columns that are left out reach nothing.
+        let clipped = self::plan(&flora(rank, kernel).clip(), &sites);
+        assert_eq!((clipped.degrees_of_freedom(), clipped.wasted_columns()), (reached, 0));
+        assert!(clipped.parameters() < plan.parameters() && plan.wasted_columns() > 0);
+    }
+    assert_eq!(plan(&flora(40, 3), &depthwise).degrees_of_freedom(), 244_512);
+    assert_eq!(plan(&flora(128, 1), &depthwise).degrees_of_freedom(), 27_504);
+    for (rank, about) in [(8, 3.63), (16, 5.90), (32, 10.43)] {
+        let reached = plan(&Lora::new(rank).form(LoraForm::Kernel), &sites).degrees_of_freedom();
+        assert!((reached as f64 / 1e6 - about).abs() < 0.005, "rank {rank}: {reached}");
+    }
+}
+
+#[test]
+fn adapters_larger_than_their_weight_are_listed() {
+    let options = Options::new();
+    let sites = convnext(&options);
+    let warnings = plan(&Lora::new(8).form(LoraForm::Kernel), &sites).warnings();
+    // All depthwise kernels, and the stem.
+    assert_eq!(warnings.len(), 37, "{warnings:#?}");
+    assert!(warnings.iter().all(|warning| warning.contains("dwconv") || warning.contains("stem")));
+}
+
+#[test]
+fn deberta_v3_base() {
+    let sites = deberta();
+    for (rank, lora, flora, dora) in [(2, 331_776, 332_064, 414_720), (8, 1_327_104, 1_331_712, 1_410_048)] {
+        assert_eq!(plan(&Lora::new(rank), &sites).parameters(), lora);
+        assert_eq!(plan(&Flora::new().rank(rank), &sites).parameters(), flora);
+        assert_eq!(plan(&Dora::new(rank), &sites).parameters(), dora);
+        // Of the same rank they reach the same matrices.
+        let reached = plan(&Lora::new(rank), &sites).degrees_of_freedom();
+        assert_eq!(plan(&Flora::new().rank(rank), &sites).degrees_of_freedom(), reached);
+    }
+}
+
+#[test]
+fn intern_vit_6b() {
+    let mut sites = Vec::new();
+    for layer in 0..48 {
+        for (name, shape) in
+            [("qkv", [9600, 3200]), ("proj", [3200, 3200]), ("fc1", [12800, 3200]), ("fc2", [3200, 12800])]
+        {
+            sites.push(Site::new(format!("{layer}.{name}"), Operation::Linear, &shape).unwrap());
+        }
+    }
+    assert_eq!(plan(&Lora::new(8), &sites).parameters(), 19_660_800);
+    assert_eq!(plan(&Lora::new(16), &sites).parameters(), 39_321_600);
+}
+
+#[test]
+fn a_budget_for_a_model_is_used_up() {
+    let options = Options::new();
+    let sites = convnext(&options);
+    let flora = Flora::new().kernel_rank(3).ranks_by(Ranks::ModelParameters(12_774_972));
+    let plan = plan(&flora, &sites);
+    assert_eq!((plan.parameters(), &plan.rows[5].outline.ranks[..]), (12_774_972, &[40, 40][..]));
+}

@@ -1,0 +1,14 @@
+//! Adapters as a user of the crate sees them.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod attach;
+mod combine;
+mod counts;
+mod jacobian;
+mod layers;
+mod merge;
+mod paths;
+mod pytorch;
+mod start;
