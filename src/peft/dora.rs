@@ -245,10 +245,10 @@ mod tests {
         assert_eq!((outputs.count(), outputs.beside()), (6, vec![2, 1, 3, 1, 1]));
         let w = normal(&[4, 3, 2, 2], 1);
         let norms = outputs.norms(&Var::constant(w.clone())).unwrap().to_vec().unwrap();
-        for output in 0..6 {
+        for (output, norm) in norms.iter().enumerate() {
             let (group, within) = (output / 3, output % 3);
             let part = w.narrow(0, 2 * group..2 * group + 2).unwrap().index_mode(1, within).unwrap();
-            assert!((norms[output] - part.norm().unwrap()).abs() < 1e-14);
+            assert!((norm - part.norm().unwrap()).abs() < 1e-14);
         }
     }
 }
