@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    nn::{Checkpoint, Loaded},
+    nn::Checkpoint,
     scalar::Scalar,
 };
 use rand::Rng;
@@ -102,22 +102,25 @@ impl Architecture {
         })
     }
 
-    /// A model of it with the weights of a checkpoint, strictly.
+    /// A model of it with weights of zero, to be loaded.
     ///
     /// # Errors
-    /// Those of the models' `load`: where the checkpoint is of another architecture, or names and shapes differ, which are listed.
+    /// Those of the models' `zeros`.
+    pub fn zeros<T: Scalar>(&self) -> Result<Box<dyn ImageClassifier<T>>> {
+        Ok(match self.clone() {
+            Self::ConvNext(config) => Box::new(ConvNext::zeros(config)?),
+            Self::CifarResNet(config) => Box::new(CifarResNet::zeros(config)?),
+            Self::EfficientNetLite(config) => Box::new(EfficientNetLite::zeros(config)?),
+        })
+    }
+
+    /// A model of it with the weights of a checkpoint.
+    ///
+    /// # Errors
+    /// As [`ImageClassifier::load`].
     pub fn load<T: Scalar>(&self, checkpoint: &Checkpoint) -> Result<Box<dyn ImageClassifier<T>>> {
-        fn loaded<T: Scalar, M: ImageClassifier<T> + 'static>(
-            mut model: M,
-            load: impl FnOnce(&mut M) -> Result<Loaded>,
-        ) -> Result<Box<dyn ImageClassifier<T>>> {
-            load(&mut model)?;
-            Ok(Box::new(model))
-        }
-        match self.clone() {
-            Self::ConvNext(config) => loaded(ConvNext::zeros(config)?, |model| model.load(checkpoint)),
-            Self::CifarResNet(config) => loaded(CifarResNet::zeros(config)?, |model| model.load(checkpoint)),
-            Self::EfficientNetLite(config) => loaded(EfficientNetLite::zeros(config)?, |model| model.load(checkpoint)),
-        }
+        let mut model = self.zeros()?;
+        model.load(checkpoint)?;
+        Ok(model)
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     autodiff::Var,
     error::{Error, ErrorKind, Result},
-    nn::{Init, Linear, Mode, Module},
+    nn::{Checkpoint, Init, Linear, Loaded, Mode, Module},
     scalar::Scalar,
 };
 use rand::Rng;
@@ -47,6 +47,13 @@ pub trait ImageClassifier<T: Scalar>: Module<T> {
 
     /// The number of classes; 0 for a model without a classifier.
     fn labels(&self) -> usize;
+
+    /// Puts a checkpoint into this model, strictly, by whatever names the checkpoint has.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`] where it is of another architecture, and those of [`Load::apply`](crate::nn::Load::apply): names and shapes
+    /// that differ are listed.
+    fn load(&mut self, checkpoint: &Checkpoint) -> Result<Loaded>;
 
     /// A new classifier for another task, for `labels` classes, in place of the old one; none for 0. Everything else stays.
     ///

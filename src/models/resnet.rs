@@ -183,14 +183,6 @@ impl<T: Scalar> CifarResNet<T> {
         Ok(model)
     }
 
-    /// Puts a checkpoint into this model, strictly.
-    ///
-    /// # Errors
-    /// Those of [`Load::apply`]: names and shapes that differ are listed.
-    pub fn load(&mut self, checkpoint: &Checkpoint) -> Result<Loaded> {
-        Load::new().ignore("*.num_batches_tracked").apply(self, checkpoint)
-    }
-
     /// Writes the model to a `.safetensors` file.
     ///
     /// # Errors
@@ -258,6 +250,10 @@ impl<T: Scalar> ImageClassifier<T> for CifarResNet<T> {
 
     fn labels(&self) -> usize {
         self.config.num_labels
+    }
+
+    fn load(&mut self, checkpoint: &Checkpoint) -> Result<Loaded> {
+        Load::new().ignore("*.num_batches_tracked").apply(self, checkpoint)
     }
 
     fn reset_classifier(&mut self, labels: usize, rng: &mut dyn Rng) -> Result<()> {

@@ -204,6 +204,7 @@ impl ConvNextConfig {
         let &[_, num_channels, patch_size, _] = shape(format!("{prefix}.embeddings.patch_embeddings.weight"))? else {
             return Err(origin.error(ErrorKind::Shape, "the weight of the first convolution is not of order 4"));
         };
+        let has_scale = shapes.contains_key(&block(0, 0, "layer_scale_parameter"));
         let config = Self {
             version,
             num_channels,
@@ -214,7 +215,7 @@ impl ConvNextConfig {
             depths: (0..stages).map(|stage| count(&|i| block(stage, i, "dwconv.weight"))).collect(),
             num_labels: shapes.get("classifier.weight").map_or(0, |shape| shape[0]),
             layer_norm_eps: if names == ConvNextNames::HuggingFace { 1e-12 } else { 1e-6 },
-            layer_scale_init_value: match shapes.contains_key(&block(0, 0, "layer_scale_parameter")) {
+            layer_scale_init_value: match version == ConvNextVersion::V2 || has_scale {
                 true => 1e-6,
                 false => 0.0,
             },

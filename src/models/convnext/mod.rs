@@ -228,14 +228,6 @@ impl<T: Scalar> ConvNext<T> {
         Ok(model)
     }
 
-    /// Puts a checkpoint into this model, strictly, by whatever names the checkpoint has.
-    ///
-    /// # Errors
-    /// Those of [`ConvNextNames::of`] and of [`Load::apply`](crate::nn::Load::apply): names and shapes that differ are listed.
-    pub fn load(&mut self, checkpoint: &Checkpoint) -> Result<Loaded> {
-        ConvNextNames::of(checkpoint)?.load(&self.config)?.apply(self, checkpoint)
-    }
-
     /// Writes `model.safetensors` and `config.json` to a folder, which is made where there is none, for Hugging Face's transformers
     /// and for [`open`](ConvNext::open). [`merge`](crate::peft::merge) adapters first: transformers does not know them.
     ///
@@ -292,6 +284,10 @@ impl<T: Scalar> ImageClassifier<T> for ConvNext<T> {
 
     fn labels(&self) -> usize {
         self.config.num_labels
+    }
+
+    fn load(&mut self, checkpoint: &Checkpoint) -> Result<Loaded> {
+        ConvNextNames::of(checkpoint)?.load(&self.config)?.apply(self, checkpoint)
     }
 
     fn reset_classifier(&mut self, labels: usize, rng: &mut dyn Rng) -> Result<()> {

@@ -191,7 +191,7 @@ impl<T: Scalar> EfficientNetLite<T> {
 
     /// The model that lies at `path`, a `.safetensors` file or a folder with one; names and shapes say which size it is. It takes
     /// TensorFlow's padding and eps. For timm's own weights make the model by [name](EfficientNetLiteConfig::named) and
-    /// [`load`](EfficientNetLite::load) them.
+    /// [`load`](ImageClassifier::load) them.
     ///
     /// # Errors
     /// Those of [`Checkpoint::open`], [`EfficientNetLiteConfig::from_checkpoint`] and [`Load::apply`](crate::nn::Load::apply).
@@ -200,14 +200,6 @@ impl<T: Scalar> EfficientNetLite<T> {
         let mut model = Self::zeros(EfficientNetLiteConfig::from_checkpoint(&checkpoint)?)?;
         model.load(&checkpoint)?;
         Ok(model)
-    }
-
-    /// Puts a checkpoint into this model, strictly, by whatever names the checkpoint has.
-    ///
-    /// # Errors
-    /// Those of [`EfficientNetNames::of`] and of [`Load::apply`](crate::nn::Load::apply): names and shapes that differ are listed.
-    pub fn load(&mut self, checkpoint: &Checkpoint) -> Result<Loaded> {
-        EfficientNetNames::of(checkpoint)?.load(&self.config)?.apply(self, checkpoint)
     }
 
     /// Writes the model to a `.safetensors` file, with timm's names. [`EfficientNetNames::save`] has others.
@@ -292,6 +284,10 @@ impl<T: Scalar> ImageClassifier<T> for EfficientNetLite<T> {
 
     fn labels(&self) -> usize {
         self.config.num_labels
+    }
+
+    fn load(&mut self, checkpoint: &Checkpoint) -> Result<Loaded> {
+        EfficientNetNames::of(checkpoint)?.load(&self.config)?.apply(self, checkpoint)
     }
 
     fn reset_classifier(&mut self, labels: usize, rng: &mut dyn Rng) -> Result<()> {
