@@ -20,6 +20,9 @@ const NAME: &str = "CifarResNet";
 /// What a batch norm adds to the variance: PyTorch's default.
 const EPS: f64 = 1e-5;
 
+/// The depths of the paper. Others of the same form, as 50, would be taken for the networks for larger images.
+const LAYERS: [usize; 6] = [20, 32, 44, 56, 110, 1202];
+
 /// Sizes of a [`CifarResNet`].
 ///
 /// ```
@@ -29,7 +32,8 @@ const EPS: f64 = 1e-5;
 /// let error = CifarResNetConfig::named("resnet18").unwrap_err();
 /// assert_eq!(
 ///     error.to_string(),
-///     "CifarResNet: there is no \"resnet18\" for 32 x 32 images; there are resnet20, resnet32, resnet44, resnet56, .. (6 n + 2 layers)"
+///     "CifarResNet: there is no \"resnet18\" for images of 32 x 32; there are resnet20, resnet32, resnet44, resnet56, resnet110, \
+///      resnet1202"
 /// );
 /// # Ok::<(), tenfold::Error>(())
 /// ```
@@ -44,21 +48,19 @@ pub struct CifarResNetConfig {
 }
 
 impl CifarResNetConfig {
-    /// `resnet20`, `resnet32`, `resnet44`, `resnet56`, `resnet110` and so on: 6 n + 2 layers, 16 channels, 10 classes.
+    /// A size of the paper: `resnet20`, `resnet32`, `resnet44`, `resnet56`, `resnet110` or `resnet1202`, 6 n + 2 layers for n blocks; 16
+    /// channels, 10 classes.
     ///
     /// # Errors
-    /// [`ErrorKind::Value`] for another name.
+    /// [`ErrorKind::Value`] for another name, listing those that there are.
     pub fn named(name: &str) -> Result<Self> {
-        let layers: Option<usize> = name.strip_prefix("resnet").and_then(|layers| layers.parse().ok());
-        match layers {
-            Some(layers @ 8..) if layers % 6 == 2 => Ok(Self { width: 16, blocks: layers / 6, num_labels: 10 }),
-            _ => {
-                let message = format!(
-                    "there is no {name:?} for 32 x 32 images; there are resnet20, resnet32, resnet44, resnet56, .. (6 n + 2 layers)"
-                );
-                Err(Error::new(ErrorKind::Value, NAME, message))
-            }
-        }
+        let layers = LAYERS.into_iter().find(|layers| name.strip_prefix("resnet") == Some(layers.to_string().as_str()));
+        let Some(layers) = layers else {
+            let names = LAYERS.map(|layers| format!("resnet{layers}")).join(", ");
+            let message = format!("there is no {name:?} for images of 32 x 32; there are {names}");
+            return Err(Error::new(ErrorKind::Value, NAME, message));
+        };
+        Ok(Self { width: 16, blocks: layers / 6, num_labels: 10 })
     }
 
     /// As the names and shapes of a checkpoint's tensors say.
