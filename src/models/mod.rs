@@ -60,6 +60,7 @@
 //! | `convnext/` | ConvNeXt: the network, its sizes, its names |
 //! | `resnet.rs` | ResNet for images of 32 x 32 |
 //! | `efficientnet_lite/` | EfficientNet-Lite: the network, its sizes, its names |
+//! | `start.rs` | what weights are drawn from |
 //! | `folder.rs` | a model's folder as Hugging Face lays it out |
 
 mod architecture;
@@ -68,9 +69,14 @@ mod convnext;
 mod efficientnet_lite;
 mod folder;
 mod resnet;
+mod start;
 
 pub use architecture::Architecture;
 pub use classifier::ImageClassifier;
 pub use convnext::{ConvNext, ConvNextConfig, ConvNextNames, ConvNextVersion};
 pub use efficientnet_lite::{EfficientNetLite, EfficientNetLiteConfig, EfficientNetNames, EfficientNetStage};
 pub use resnet::{CifarResNet, CifarResNetConfig};
+
+/// The most of anything that a network has, channels, blocks, sides of a window: far above what is ever trained, and far below what a product
+/// of a few overflows at.
+const MOST: usize = 1 << 16;

@@ -1,14 +1,15 @@
 //! [`CifarResNet`]: residual networks for images of 32 x 32.
 
 use super::{
-    ImageClassifier,
+    ImageClassifier, MOST,
     classifier::{classify, new_classifier},
+    start::draw,
 };
 use crate::{
     autodiff::{self, Var},
     error::{Error, ErrorKind, Result},
     module,
-    nn::{BatchNorm, Checkpoint, Conv, Fan, Init, Linear, Load, Loaded, Mode, Module, Nonlinearity, Save},
+    nn::{BatchNorm, Checkpoint, Conv, Fan, Init, Linear, Load, Loaded, Mode, Nonlinearity, Save},
     scalar::Scalar,
     tensor::Origin,
 };
@@ -81,8 +82,11 @@ impl CifarResNetConfig {
     }
 
     fn check(&self) -> Result<()> {
-        if self.width < 2 || self.width % 2 == 1 || self.blocks == 0 {
-            let message = format!("width {} and {} blocks; needs an even width and a block", self.width, self.blocks);
+        if self.width < 2 || self.width % 2 == 1 || self.blocks == 0 || self.width.max(self.blocks) > MOST {
+            let message = format!(
+                "width {} and {} blocks; needs an even width and at least one block, at most {MOST} of either",
+                self.width, self.blocks
+            );
             return Err(Error::new(ErrorKind::Value, NAME, message));
         }
         Ok(())
@@ -147,10 +151,7 @@ impl<T: Scalar> CifarResNet<T> {
     /// As [`zeros`](CifarResNet::zeros).
     pub fn new<R: Rng + ?Sized>(config: CifarResNetConfig, rng: &mut R) -> Result<Self> {
         let mut model = Self::zeros(config)?;
-        for (_, layer) in model.layers_mut() {
-            let start = start().tensor(layer.weight().shape(), rng)?;
-            layer.weight_mut().set(start)?;
-        }
+        draw(&mut model, |_| start(), rng)?;
         Ok(model)
     }
 

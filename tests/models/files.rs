@@ -126,6 +126,33 @@ fn other_files_are_refused_with_what_they_have() {
     assert!(text.contains("blocks of [8, 8, 8, 16, 16, 16] channels are none of EfficientNet-Lite0 to 4"), "{text}");
 }
 
+/// The right names with shapes that make no sense are errors.
+#[test]
+fn shapes_that_make_no_sense_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    for case in
+        ["convnextv2_transformers", "convnext_timm", "convnext_torchvision", "resnet_cifar", "efficientnet_lite_same"]
+    {
+        let theirs = TensorFile::open(fixture(case).join("model.safetensors")).unwrap();
+        for shape in [vec![], vec![0], vec![1, 0, 2, 2], vec![70_000, 1, 1, 1]] {
+            let tensor = tenfold::Tensor::<f32>::zeros(shape.clone()).unwrap();
+            let mut file = TensorFile::new();
+            // The large one only where a size is read from.
+            let named =
+                |name: &&str| shape.first() < Some(&1000) || name.contains("conv") || name.contains(".0.weight");
+            theirs.names().filter(named).for_each(|name| file.insert(name, &tensor).unwrap());
+            file.save(&path).unwrap();
+            let refused = [
+                ConvNext::<f32>::open(&path).map(drop).is_err(),
+                CifarResNet::<f32>::open(&path).map(drop).is_err(),
+                EfficientNetLite::<f32>::open(&path).map(drop).is_err(),
+            ];
+            assert_eq!(refused, [true; 3], "{case} {shape:?}");
+        }
+    }
+}
+
 #[test]
 fn configurations_that_make_no_model_are_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -137,7 +164,12 @@ fn configurations_that_make_no_model_are_refused() {
         (r#"{"model_type": "convnext", "hidden_act": "relu"}"#, ErrorKind::Unsupported, "hidden_act is \"relu\""),
         (r#"{"model_type": "convnext", "patch_size": [4, 2]}"#, ErrorKind::Unsupported, "only square patches"),
         (r#"{"model_type": "convnext", "depths": [1]}"#, ErrorKind::Value, "needs one of each for every stage"),
-        (r#"{"model_type": "convnext", "depths": [3, 0, 9, 3]}"#, ErrorKind::Value, "are all at least 1"),
+        (r#"{"model_type": "convnext", "depths": [3, 0, 9, 3]}"#, ErrorKind::Value, "are all 1 to 65536"),
+        (
+            r#"{"model_type": "convnext", "depths": [3, 3, 4000000000000000000, 3]}"#,
+            ErrorKind::Value,
+            "are all 1 to 65536",
+        ),
         (r#"{"model_type": "convnext", "drop_path_rate": 2}"#, ErrorKind::Value, "drop_path_rate is 2; needs 0 to 1"),
         (r#"{"model_type": "convnext", "hidden_sizes": [-1]}"#, ErrorKind::Format, "-1"),
     ] {

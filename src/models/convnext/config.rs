@@ -3,7 +3,7 @@
 use super::names::ConvNextNames;
 use crate::{
     error::{Error, ErrorKind, Result},
-    models::folder,
+    models::{MOST, folder},
     nn::Checkpoint,
     tensor::Origin,
 };
@@ -201,6 +201,7 @@ impl ConvNextConfig {
             Some(shape) => Ok(*shape),
             None => Err(origin.error(ErrorKind::Value, format!("no tensor is {name:?}: this is not a ConvNeXt"))),
         };
+        let first = |shape: &[usize]| shape.first().copied().unwrap_or_default();
         let &[_, num_channels, patch_size, _] = shape(format!("{prefix}.embeddings.patch_embeddings.weight"))? else {
             return Err(origin.error(ErrorKind::Shape, "the weight of the first convolution is not of order 4"));
         };
@@ -210,10 +211,10 @@ impl ConvNextConfig {
             num_channels,
             patch_size,
             hidden_sizes: (0..stages)
-                .map(|stage| Ok(shape(block(stage, 0, "dwconv.weight"))?[0]))
+                .map(|stage| Ok(first(shape(block(stage, 0, "dwconv.weight"))?)))
                 .collect::<Result<_>>()?,
             depths: (0..stages).map(|stage| count(&|i| block(stage, i, "dwconv.weight"))).collect(),
-            num_labels: shapes.get("classifier.weight").map_or(0, |shape| shape[0]),
+            num_labels: shapes.get("classifier.weight").map_or(0, |shape| first(shape)),
             layer_norm_eps: if names == ConvNextNames::HuggingFace { 1e-12 } else { 1e-6 },
             layer_scale_init_value: match version == ConvNextVersion::V2 || has_scale {
                 true => 1e-6,
@@ -267,9 +268,10 @@ impl ConvNextConfig {
                 "hidden_sizes are {sizes:?} and depths {depths:?}; needs one of each for every stage"
             ));
         }
-        if sizes.iter().chain(depths).any(|&n| n == 0) || self.num_channels == 0 || self.patch_size == 0 {
+        let mut all = sizes.iter().chain(depths).chain([&self.num_channels, &self.patch_size]);
+        if !all.all(|n| (1..=MOST).contains(n)) || sizes.len() > MOST {
             return wrong(format!(
-                "hidden_sizes {sizes:?}, depths {depths:?}, num_channels {} and patch_size {} are all at least 1",
+                "hidden_sizes {sizes:?}, depths {depths:?}, num_channels {} and patch_size {} are all 1 to {MOST}",
                 self.num_channels, self.patch_size
             ));
         }

@@ -12,6 +12,7 @@ use super::{
     ImageClassifier,
     classifier::{classify, new_classifier},
     folder,
+    start::draw,
 };
 use crate::{
     autodiff::{self, Var},
@@ -157,10 +158,7 @@ impl<T: Scalar> ConvNext<T> {
     /// As [`zeros`](ConvNext::zeros).
     pub fn new<R: Rng + ?Sized>(config: ConvNextConfig, rng: &mut R) -> Result<Self> {
         let mut model = Self::zeros(config)?;
-        for (_, layer) in model.layers_mut() {
-            let start = START.tensor(layer.weight().shape(), rng)?;
-            layer.weight_mut().set(start)?;
-        }
+        draw(&mut model, |_| START, rng)?;
         Ok(model)
     }
 

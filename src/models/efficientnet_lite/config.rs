@@ -3,6 +3,7 @@
 use super::names::EfficientNetNames;
 use crate::{
     error::{Error, ErrorKind, Result},
+    models::MOST,
     nn::Checkpoint,
     tensor::Origin,
 };
@@ -143,14 +144,15 @@ impl EfficientNetLiteConfig {
     pub(super) fn check(&self) -> Result<()> {
         let wrong = |message: String| Err(Error::new(ErrorKind::Value, NAME, message));
         let good = |s: &EfficientNetStage| {
-            s.blocks > 0 && s.kernel % 2 == 1 && s.stride > 0 && s.expansion > 0 && s.channels > 0
+            let all = [s.blocks, s.kernel, s.stride, s.expansion, s.channels];
+            s.kernel % 2 == 1 && all.iter().all(|n| (1..=MOST).contains(n))
         };
         if let Some(stage) = self.stages.iter().find(|stage| !good(stage)) {
-            return wrong(format!("{stage:?}: every size is at least 1, and the kernel's is odd"));
+            return wrong(format!("{stage:?}: every size is 1 to {MOST}, and the kernel's is odd"));
         }
-        if self.stages.is_empty() || self.stem == 0 || self.features == 0 {
+        if self.stages.is_empty() || self.stem == 0 || self.features == 0 || self.stem.max(self.features) > MOST {
             return wrong(format!(
-                "{} stages, a stem of {} channels and {} features; needs one of each at least",
+                "{} stages, a stem of {} channels and {} features; needs one of each at least, and {MOST} at most",
                 self.stages.len(),
                 self.stem,
                 self.features

@@ -11,13 +11,14 @@ pub use names::EfficientNetNames;
 use super::{
     ImageClassifier,
     classifier::{classify, new_classifier},
+    start::draw,
 };
 use crate::{
     autodiff::{self, Padding, Var},
     error::Result,
     nn::{
-        BatchNorm, Checkpoint, Conv, Dropout, Init, Linear, Loaded, Mode, Module, Operation, StochasticDepth, Visitor,
-        VisitorMut,
+        BatchNorm, Checkpoint, Conv, Dropout, Init, Layer, Linear, Loaded, Mode, Module, Operation, StochasticDepth,
+        Visitor, VisitorMut,
     },
     scalar::Scalar,
 };
@@ -146,18 +147,14 @@ impl<T: Scalar> EfficientNetLite<T> {
     /// As [`zeros`](EfficientNetLite::zeros).
     pub fn new<R: Rng + ?Sized>(config: EfficientNetLiteConfig, rng: &mut R) -> Result<Self> {
         let mut model = Self::zeros(config)?;
-        for (_, layer) in model.layers_mut() {
-            let shape = layer.weight().shape();
-            let init = match layer.operation() {
-                Operation::Conv(options) => {
-                    let outputs = shape[0] * shape[2..].iter().product::<usize>() / options.groups;
-                    Init::Normal { mean: 0.0, std: (2.0 / outputs.max(1) as f64).sqrt() }
-                }
-                _ => classifier_start(shape[0]),
-            };
-            let start = init.tensor(shape, rng)?;
-            layer.weight_mut().set(start)?;
-        }
+        let start = |layer: &dyn Layer<T>| match (layer.operation(), layer.weight().shape()) {
+            (Operation::Conv(options), [outputs, _, kernel @ ..]) => {
+                let fan_out = outputs * kernel.iter().product::<usize>() / options.groups;
+                Init::Normal { mean: 0.0, std: (2.0 / fan_out.max(1) as f64).sqrt() }
+            }
+            (_, shape) => classifier_start(shape[0]),
+        };
+        draw(&mut model, start, rng)?;
         Ok(model)
     }
 
