@@ -310,6 +310,7 @@
 //! - [`nn`]: parameters, layers and their files.
 //! - [`peft`]: fine-tuning a model with few parameters.
 //! - [`train`]: optimisers, schedules, and runs that can be killed at any moment.
+//! - [`models`]: ConvNeXt, ResNet and EfficientNet-Lite, from the files of other libraries.
 //! - [`guide`]: coming from TensorLy, or from the Tensor Toolbox for MATLAB or Python.
 //! - The program `decompose` in the repository's folder `examples` decomposes an `.npy` file from the command line.
 //!
@@ -329,6 +330,7 @@ pub mod device;
 mod error;
 #[cfg(any(doc, doctest))]
 pub mod guide;
+pub mod models;
 pub mod nn;
 pub mod peft;
 mod scalar;

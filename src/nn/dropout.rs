@@ -26,10 +26,7 @@ impl Dropout {
     /// # Errors
     /// [`ErrorKind::Value`] where the probability is not between 0 and 1.
     pub fn new(probability: f64, stream: u64) -> Result<Self> {
-        if !(0.0..=1.0).contains(&probability) {
-            let message = format!("a probability of {probability}; needs 0 to 1");
-            return Err(Error::new(ErrorKind::Value, "Dropout::new", message));
-        }
+        check_probability("Dropout::new", probability)?;
         Ok(Self { probability, stream })
     }
 
@@ -45,6 +42,14 @@ impl Dropout {
     pub fn forward<T: Scalar>(&self, x: &Var<T>, mode: Mode) -> Result<Var<T>> {
         apply(x, self.probability, self.stream, mode)
     }
+}
+
+pub(super) fn check_probability(operation: &'static str, probability: f64) -> Result<()> {
+    if !(0.0..=1.0).contains(&probability) {
+        let message = format!("a probability of {probability}; needs 0 to 1");
+        return Err(Error::new(ErrorKind::Value, operation, message));
+    }
+    Ok(())
 }
 
 pub(super) fn apply<T: Scalar>(x: &Var<T>, probability: f64, stream: u64, mode: Mode) -> Result<Var<T>> {

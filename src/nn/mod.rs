@@ -63,7 +63,7 @@
 //! | `parameter.rs` | [`Parameter`], [`Buffer`] |
 //! | `layer.rs`, `adapter.rs`, `call.rs` | layers that own a weight, the slot, what an adapter sees |
 //! | `linear.rs`, `embedding.rs`, `conv.rs`, `conv_transpose.rs` | such layers |
-//! | `layer_norm.rs`, `rms_norm.rs`, `batch_norm.rs`, `grn.rs`, `dropout.rs` | other layers |
+//! | `layer_norm.rs`, `rms_norm.rs`, `batch_norm.rs`, `grn.rs`, `dropout.rs`, `stochastic_depth.rs` | other layers |
 //! | `mode.rs` | training or evaluation |
 //! | `init.rs` | what parameters start as |
 //! | `pattern.rs` | names with `*` in them |
@@ -88,6 +88,7 @@ mod parameter;
 pub(crate) mod pattern;
 mod report;
 mod rms_norm;
+mod stochastic_depth;
 
 pub use adapter::{Adapters, CloneAdapter, WeightAdapter};
 pub use batch_norm::BatchNorm;
@@ -108,3 +109,4 @@ pub use module::{Module, Visitor, VisitorMut};
 pub use parameter::{Buffer, Parameter};
 pub use report::{Count, GradientReport};
 pub use rms_norm::RmsNorm;
+pub use stochastic_depth::StochasticDepth;

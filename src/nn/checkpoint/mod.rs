@@ -85,6 +85,11 @@ impl Checkpoint {
         Ok(Self { path: path.to_path_buf(), shards: vec![file], place })
     }
 
+    /// Where it lies: the file that was opened, or the index.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The names of all tensors, in alphabetical order.
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
         self.place.keys().map(String::as_str)

@@ -3,7 +3,7 @@
 use super::{INDEX, SINGLE, each_tensor, renames::Renames};
 use crate::{
     error::{Error, ErrorKind, Result},
-    nn::Module,
+    nn::{Module, pattern::Pattern},
     scalar::Scalar,
     tensor::{Origin, Tensor, TensorFile, write_atomically},
 };
@@ -29,6 +29,7 @@ use std::{collections::BTreeMap, io::Write, path::Path};
 #[derive(Debug, Clone)]
 pub struct Save {
     renames: Renames,
+    unsqueeze: Vec<(Pattern, [usize; 2])>,
     metadata: BTreeMap<String, String>,
     shard: Option<u64>,
     base_only: bool,
@@ -37,7 +38,7 @@ pub struct Save {
 impl Default for Save {
     fn default() -> Self {
         let metadata = BTreeMap::from([("format".to_string(), "pt".to_string())]);
-        Self { renames: Renames::new(), metadata, shard: None, base_only: false }
+        Self { renames: Renames::new(), unsqueeze: Vec::new(), metadata, shard: None, base_only: false }
     }
 }
 
@@ -50,6 +51,24 @@ impl Save {
     /// How names in the model become names in the file.
     pub fn renames(self, renames: Renames) -> Self {
         Self { renames, ..self }
+    }
+
+    /// Gives tensors of the model whose name in it matches modes of size 1 in the file, so many in front and so many behind: what
+    /// [`Load::squeeze`](super::Load::squeeze) takes away.
+    ///
+    /// ```
+    /// use tenfold::{TensorFile, nn::{Grn, Save}};
+    ///
+    /// let path = std::env::temp_dir().join("tenfold-unsqueeze.safetensors");
+    /// Save::new().unsqueeze("weight", [3, 0]).write(&Grn::<f32>::new(8, 1e-6)?, &path)?;
+    /// let file = TensorFile::open(&path)?;
+    /// assert_eq!((file.shape("weight")?, file.shape("bias")?), (&[1, 1, 1, 8][..], &[8][..]));
+    /// # std::fs::remove_file(&path).unwrap();
+    /// # Ok::<(), tenfold::Error>(())
+    /// ```
+    pub fn unsqueeze(mut self, pattern: &str, modes: [usize; 2]) -> Self {
+        self.unsqueeze.push((Pattern::new(pattern), modes));
+        self
     }
 
     /// A word of metadata.
@@ -77,7 +96,7 @@ impl Save {
         let path = path.as_ref();
         let mut tensors: Vec<(String, Tensor<T>)> = Vec::new();
         each_tensor(module, !self.base_only, &mut |name, tensor| {
-            tensors.push((self.renames.apply(name), tensor.clone()));
+            tensors.push((self.renames.apply(name), self.shaped(name, tensor)?));
             Ok(())
         })?;
         let Some(most) = self.shard else { return self.file(&tensors)?.save(path) };
@@ -101,6 +120,14 @@ impl Save {
         let index = serde_json::json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
         let path = path.join(INDEX);
         write_atomically("Save", &path, |writer| writeln!(writer, "{index:#}").map_err(|e| Error::io("Save", &path, e)))
+    }
+
+    /// A tensor with the modes that its name asks for.
+    fn shaped<T: Scalar>(&self, name: &str, tensor: &Tensor<T>) -> Result<Tensor<T>> {
+        let Some((_, [front, behind])) = self.unsqueeze.iter().find(|(pattern, _)| pattern.matches(name)) else {
+            return Ok(tensor.clone());
+        };
+        Ok(tensor.reshape([&vec![1; *front], tensor.shape(), &vec![1; *behind]].concat())?.into_dyn())
     }
 
     fn file<T: Scalar>(&self, tensors: &[(String, Tensor<T>)]) -> Result<TensorFile> {

@@ -1,0 +1,11 @@
+//! Image models beside the libraries whose files they read, and as a user of the crate sees them.
+
+#[path = "../support/skip.rs"]
+mod skip;
+
+mod counts;
+mod files;
+mod full_sizes;
+mod goldens;
+mod reference;
+mod training;
