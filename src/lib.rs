@@ -308,7 +308,7 @@
 //! - [`tensor`]: views, arithmetic, files.
 //! - [`autodiff`]: gradients; from a mode product's formula to its gradient.
 //! - [`nn`]: parameters, layers and their files.
-//! - [`peft`]: fine-tuning a model with few parameters.
+//! - [`peft`]: fine-tuning a model with few parameters; [its chapter of the tutorial](guide::adaptation).
 //! - [`train`]: optimisers, schedules, and runs that can be killed at any moment.
 //! - [`models`]: ConvNeXt, ResNet and EfficientNet-Lite, from the files of other libraries.
 //! - [`guide`]: coming from TensorLy, or from the Tensor Toolbox for MATLAB or Python.

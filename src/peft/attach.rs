@@ -221,14 +221,14 @@ struct Prepared<A> {
 }
 
 /// The parameters of a model without those of adapters.
-fn own_parameters<T: Scalar, M: Module<T> + ?Sized>(model: &M) -> Vec<(String, &Parameter<T>)> {
+pub(super) fn own_parameters<T: Scalar, M: Module<T> + ?Sized>(model: &M) -> Vec<(String, &Parameter<T>)> {
     let mut all = Vec::new();
     let mut meet = |name: &str, parameter| all.push((name.to_string(), parameter));
     model.visit(&mut Visitor::parameters(&mut meet).without_adapters());
     all
 }
 
-fn own_parameters_mut<T: Scalar, M: Module<T> + ?Sized>(model: &mut M) -> Vec<(String, &mut Parameter<T>)> {
+pub(super) fn own_parameters_mut<T: Scalar, M: Module<T> + ?Sized>(model: &mut M) -> Vec<(String, &mut Parameter<T>)> {
     let mut all = Vec::new();
     let mut meet = |name: &str, parameter| all.push((name.to_string(), parameter));
     model.visit_mut(&mut VisitorMut::parameters(&mut meet).without_adapters());

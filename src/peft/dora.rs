@@ -91,7 +91,7 @@ impl<T: Scalar> Method<T> for Dora {
 
 /// Where the outputs are in a weight.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Outputs {
+pub(super) struct Outputs {
     /// The weight's shape with groups as a mode of their own, where outputs are counted within a group.
     split: Vec<usize>,
     /// Which modes of that count outputs; they are in the order of the outputs.
@@ -99,7 +99,7 @@ struct Outputs {
 }
 
 impl Outputs {
-    fn of(site: &Site<'_>) -> Self {
+    pub(super) fn of(site: &Site<'_>) -> Self {
         let shape = site.shape();
         match site.operation() {
             Operation::Linear | Operation::Conv(_) => Self { split: shape.to_vec(), modes: vec![0] },
@@ -112,7 +112,7 @@ impl Outputs {
         }
     }
 
-    fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.modes.iter().map(|&mode| self.split[mode]).product()
     }
 
@@ -157,6 +157,26 @@ impl<T: Scalar> DoraAdapter<T> {
         let together = without_gradients(|| Var::constant(weight.clone()).add(&lora.delta()?))?;
         let magnitude = outputs.norms(&together)?.into();
         Ok(Self { lora, magnitude, outputs })
+    }
+
+    /// With lengths that are known: one for each output.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`] where there are more or fewer, and where the update is for another weight than the site's.
+    pub fn with_magnitude(site: &Site<'_>, lora: LoraAdapter<T>, magnitude: Tensor<T, IxDyn>) -> Result<Self> {
+        let outputs = Outputs::of(site);
+        let right = [outputs.count()];
+        if magnitude.shape() != right || site.shape() != lora.weight_shape() {
+            let message = format!(
+                "lengths of shape {:?} and an update of shape {:?} for layer {:?}, whose weight has shape {:?}; needs {right:?} lengths",
+                magnitude.shape(),
+                lora.weight_shape(),
+                site.name(),
+                site.shape()
+            );
+            return Err(Error::shape("DoraAdapter::with_magnitude", message));
+        }
+        Ok(Self { lora, magnitude: magnitude.into(), outputs })
     }
 
     /// The update of the direction.

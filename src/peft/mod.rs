@@ -1,6 +1,9 @@
 //! Parameter-efficient fine-tuning: FLoRA for weights of any order, beside LoRA, DoRA, BitFit, a linear probe and full
 //! fine-tuning.
 //!
+//! [The chapter on adaptation](crate::guide::adaptation) is a tutorial: why a convolution should not be reshaped to a
+//! matrix, starts and scales, choosing ranks, shipping.
+//!
 //! A large model is adapted to a task by training few numbers: its weights stay frozen, and each gets a small update
 //! that trains. What an update looks like is the [`Method`]; where it goes is said by [`Targets`]; [`attach`] does it,
 //! after it has worked out a [`Plan`] that says what every layer's update costs and what it can reach.
@@ -69,6 +72,8 @@
 //!   it beside parameters.
 //! - **Everything random has a seed**, and each layer a stream of its own, from its name: what a layer starts as does
 //!   not depend on its neighbours.
+//! - **Files.** Adapters, and the head that was trained with them, are [saved](save) as stock PEFT has them, and
+//!   [loaded](load) strictly.
 //! - **Several adapters.** They have names, are enabled and disabled ([`switch`]), and add up exactly ([`combine`]).
 //!
 //! | method | update of a weight | parameters of a linear layer `m x n` | file |
@@ -87,12 +92,14 @@
 //! | `path.rs`, `scaling.rs` | factored or merged; the scale |
 //! | `dof.rs` | degrees of freedom |
 //! | `merge.rs`, `combine.rs` | into the weights and out again; weighted sums |
+//! | `files/` | [`save`] and [`load`]: PEFT's folder; [`lycoris`] and [`authors`], other programs' files |
 
 mod attach;
 mod bitfit;
 mod combine;
 pub mod dof;
 mod dora;
+mod files;
 mod flora;
 mod full;
 mod lora;
@@ -110,6 +117,7 @@ pub use attach::{Attach, WeightGradients, attach, weight_gradients};
 pub use bitfit::BitFit;
 pub use combine::combine;
 pub use dora::{Dora, DoraAdapter};
+pub use files::{LoadAdapter, LoadedAdapter, SaveAdapter, authors, load, lycoris, save};
 pub use flora::{Flora, FloraAdapter, FloraInit, Ranks};
 pub use full::Full;
 pub use lora::{Lora, LoraAdapter, LoraForm};

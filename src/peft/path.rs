@@ -157,6 +157,11 @@ impl Way {
         Ok(Self { path, dropout, stream })
     }
 
+    /// The probability with which entries of an adapter's input are dropped.
+    pub(super) fn dropout(&self) -> f64 {
+        self.dropout
+    }
+
     /// The same with this probability.
     pub(super) fn with_dropout(self, dropout: f64) -> Result<Self> {
         Self::new(self.path, dropout, self.stream)

@@ -3,7 +3,7 @@
 use tenfold::{
     autodiff::Conv,
     nn::Operation,
-    peft::{Dora, Flora, Lora, LoraForm, Method, Plan, Ranks, Site},
+    peft::{BitFit, Dora, Flora, Lora, LoraForm, Method, Plan, Ranks, Site},
 };
 
 /// The convolutions of ConvNeXt-V2.
@@ -122,6 +122,59 @@ fn deberta_v3_base() {
         let reached = plan(&Lora::new(rank), &sites).degrees_of_freedom();
         assert_eq!(plan(&Flora::new().rank(rank), &sites).degrees_of_freedom(), reached);
     }
+}
+
+/// The parameters that BitFit lets train, by their names.
+fn bitfit(parameters: &[(String, usize)]) -> usize {
+    let chosen = parameters.iter().filter(|(name, _)| Method::<f32>::selects(&BitFit, name));
+    chosen.map(|(_, entries)| entries).sum()
+}
+
+/// The vectors of ConvNeXt-V2-L as its authors' code names them: GRN has `gamma` and `beta`, which is no bias by its name.
+#[test]
+fn bitfit_on_convnext_v2_large() {
+    let mut vectors = vec![("downsample_layers.0.0.bias".to_string(), DIMS[0])];
+    let norm = |name: String, size: usize, all: &mut Vec<(String, usize)>| {
+        all.extend([(format!("{name}.weight"), size), (format!("{name}.bias"), size)]);
+    };
+    norm("downsample_layers.0.1".into(), DIMS[0], &mut vectors);
+    for (stage, (&dim, depth)) in DIMS.iter().zip(DEPTHS).enumerate() {
+        if stage > 0 {
+            norm(format!("downsample_layers.{stage}.0"), DIMS[stage - 1], &mut vectors);
+            vectors.push((format!("downsample_layers.{stage}.1.bias"), dim));
+        }
+        for block in 0..depth {
+            let name = format!("stages.{stage}.{block}");
+            norm(format!("{name}.norm"), dim, &mut vectors);
+            vectors.extend([
+                (format!("{name}.dwconv.bias"), dim),
+                (format!("{name}.pwconv1.bias"), 4 * dim),
+                (format!("{name}.grn.gamma"), 4 * dim),
+                (format!("{name}.grn.beta"), 4 * dim),
+                (format!("{name}.pwconv2.bias"), dim),
+            ]);
+        }
+    }
+    assert_eq!(bitfit(&vectors), 193_920);
+}
+
+/// The vectors of DeBERTaV3-base's encoder.
+#[test]
+fn bitfit_on_deberta_v3_base() {
+    let mut vectors = vec![("embeddings.LayerNorm.weight".to_string(), 768), ("embeddings.LayerNorm.bias".into(), 768)];
+    for layer in 0..12 {
+        let name = format!("encoder.layer.{layer}");
+        let linear =
+            [("attention.self.query_proj", 768), ("attention.self.key_proj", 768), ("attention.self.value_proj", 768)];
+        let more = [("attention.output.dense", 768), ("intermediate.dense", 3072), ("output.dense", 768)];
+        vectors.extend(linear.into_iter().chain(more).map(|(part, size)| (format!("{name}.{part}.bias"), size)));
+        for norm in ["attention.output.LayerNorm", "output.LayerNorm"] {
+            vectors.extend(["weight", "bias"].map(|part| (format!("{name}.{norm}.{part}"), 768)));
+        }
+    }
+    // Of the relative positions' embeddings.
+    vectors.extend(["weight", "bias"].map(|part| (format!("encoder.LayerNorm.{part}"), 768)));
+    assert_eq!(bitfit(&vectors), 102_912);
 }
 
 #[test]

@@ -5,7 +5,9 @@ mod support;
 
 mod attach;
 mod combine;
+mod complaints;
 mod counts;
+mod files;
 mod jacobian;
 mod layers;
 mod merge;

@@ -1,11 +1,11 @@
 //! [`Load`]: a checkpoint into a model.
 
-use super::{Checkpoint, each_tensor, renames::Renames};
+use super::{Checkpoint, differences::Differences, each_tensor, renames::Renames};
 use crate::{
     error::{ErrorKind, Result},
     nn::{Module, Visitor, VisitorMut, pattern::Pattern},
-    scalar::{DType, Scalar},
-    tensor::{Origin, Tensor, first_few, listed},
+    scalar::Scalar,
+    tensor::{Origin, Tensor},
 };
 use ndarray::IxDyn;
 use std::{collections::BTreeMap, path::Path};
@@ -121,7 +121,8 @@ impl Load {
         let value = |name: &str| -> Option<Result<Tensor<T, IxDyn>>> {
             let source = plan.get(name)?;
             Some(
-                self.value(checkpoint, source)
+                checkpoint
+                    .rounded::<T>(source)
                     .and_then(|value| value.reshape(targets[name].as_slice()))
                     .map(Tensor::into_dyn),
             )
@@ -190,18 +191,11 @@ impl Load {
         let absent = targets.keys().filter(|name| !sources.contains_key(*name)).map(String::as_str);
         let (allowed, missing): (Vec<&str>, Vec<&str>) =
             absent.partition(|name| self.missing.iter().any(|pattern| pattern.matches(name)));
-        let unexpected: Vec<&str> =
-            sources.keys().filter(|name| !targets.contains_key(*name)).map(String::as_str).collect();
-        let parts: Vec<String> =
-            [("model's tensors are missing", missing), ("file's tensors are unexpected", unexpected)]
-                .into_iter()
-                .filter(|(_, names)| !names.is_empty())
-                .map(|(what, names)| format!("{} of the {what}: {}", names.len(), listed(names.into_iter())))
-                .collect();
-        if parts.is_empty() {
-            return Ok(allowed.into_iter().map(str::to_string).collect());
-        }
-        Err(origin.error(ErrorKind::Value, parts.join("; ")))
+        let mut differences = Differences::default();
+        missing.into_iter().for_each(|name| differences.missing(name));
+        sources.keys().filter(|name| !targets.contains_key(*name)).for_each(|name| differences.unexpected(name));
+        differences.check(origin)?;
+        Ok(allowed.into_iter().map(str::to_string).collect())
     }
 
     /// An error that lists all shapes that differ, or all types that cannot be read into the model's.
@@ -212,42 +206,17 @@ impl Load {
         plan: &BTreeMap<&str, &str>,
         checkpoint: &Checkpoint,
     ) -> Result<()> {
-        let (mut shapes, mut types) = (Vec::new(), Vec::new());
+        let mut differences = Differences::default();
         for (&name, &source) in plan {
             let (held, wanted) = (checkpoint.shape(source)?, targets[name].as_slice());
             let alike = |a: &[usize], b: &[usize]| {
                 a.iter().filter(|&&n| n != 1).eq(b.iter().filter(|&&n| n != 1)) && !a.is_empty()
             };
-            let squeezed = self.squeeze.iter().any(|pattern| pattern.matches(name)) && alike(held, wanted);
-            if held != wanted && !squeezed {
-                shapes.push(format!("{name:?} has shape {held:?} in the file and {wanted:?} in the model"));
+            if !(self.squeeze.iter().any(|pattern| pattern.matches(name)) && alike(held, wanted)) {
+                differences.shape(name, held, wanted);
             }
-            let (held, wanted) = (checkpoint.dtype(source)?, T::DTYPE);
-            match held {
-                DType::U8 | DType::U32 | DType::I64 => {
-                    types.push(format!("{name:?} holds integers, {held}, in the file and {wanted} in the model"));
-                }
-                DType::F64 if wanted == DType::F32 && !self.round => {
-                    types.push(format!("{name:?} is {held} in the file and {wanted} in the model; Load::round rounds"));
-                }
-                _ => {}
-            }
+            differences.dtype::<T>(name, checkpoint.dtype(source)?, self.round);
         }
-        for (kind, offences) in [(ErrorKind::Shape, shapes), (ErrorKind::Unsupported, types)] {
-            if !offences.is_empty() {
-                let count = offences.len();
-                let what = if count == 1 { "tensor does" } else { "tensors do" };
-                return Err(origin.error(kind, format!("{count} {what} not fit: {}", first_few(&offences))));
-            }
-        }
-        Ok(())
-    }
-
-    /// A tensor of the file in the model's type.
-    fn value<T: Scalar>(&self, checkpoint: &Checkpoint, source: &str) -> Result<Tensor<T, IxDyn>> {
-        if checkpoint.dtype(source)? == DType::F64 && T::DTYPE == DType::F32 {
-            return checkpoint.get::<f64, IxDyn>(source)?.cast();
-        }
-        checkpoint.get(source)
+        differences.check(origin)
     }
 }

@@ -8,11 +8,13 @@
 //!
 //! Reading takes the memory of the model and of its largest tensor: one tensor at a time is read, in pieces.
 
+mod differences;
 mod index;
 mod load;
 mod renames;
 mod save;
 
+pub(crate) use differences::Differences;
 pub use load::{Load, Loaded};
 pub use renames::Renames;
 pub use save::Save;
@@ -23,7 +25,7 @@ use crate::{
     scalar::{DType, Element, Scalar},
     tensor::{Origin, Tensor, TensorFile, listed},
 };
-use ndarray::Dimension;
+use ndarray::{Dimension, IxDyn};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -127,6 +129,14 @@ impl Checkpoint {
     /// As [`TensorFile::get`].
     pub fn get<T: Element, D: Dimension>(&self, name: &str) -> Result<Tensor<T, D>> {
         self.shard("Checkpoint::get", name)?.get(name)
+    }
+
+    /// A tensor of floats in a model's type, rounded to nearest where the file's is wider.
+    pub(crate) fn rounded<T: Scalar>(&self, name: &str) -> Result<Tensor<T>> {
+        if self.dtype(name)? == DType::F64 && T::DTYPE == DType::F32 {
+            return self.get::<f64, IxDyn>(name)?.cast();
+        }
+        self.get(name)
     }
 
     fn shard(&self, operation: &'static str, name: &str) -> Result<&TensorFile> {

@@ -132,6 +132,10 @@ impl<T: Scalar> FloraAdapter<T> {
         self.core.shape()
     }
 
+    pub(in crate::peft) fn way(&self) -> &Way {
+        &self.way
+    }
+
     /// The same site and settings with another core and other factors, whose ranks may differ.
     pub(in crate::peft) fn with_parts(&self, core: Var<T>, factors: Vec<Var<T>>, scale: f64) -> Self {
         let factors = factors.into_iter().map(Parameter::from).collect();

@@ -1,11 +1,12 @@
 //! [`Flora`]: low-rank adaptation in the weight's own order.
 //!
 //! `ranks.rs` says how the ranks are chosen, `init.rs` what the factors start as; `adapter.rs` holds an update and
-//! computes with it.
+//! computes with it, `to_lora.rs` writes one as a product of two matrices.
 
 mod adapter;
 mod init;
 mod ranks;
+mod to_lora;
 
 pub use adapter::FloraAdapter;
 pub use init::FloraInit;

@@ -136,6 +136,13 @@ impl<T: Scalar> LoraAdapter<T> {
         Self { a: a.into(), b: b.into(), scale, ..self.clone() }
     }
 
+    /// r. (In the form [`LoraForm::Kernel`] the product of a convolution has rank r k.)
+    pub fn rank(&self) -> usize {
+        let [of_a, _] = self.rank_modes();
+        let side = if self.form == LoraForm::Kernel && self.shape.len() > 2 { self.shape[2] } else { 1 };
+        self.a.shape()[of_a] / side
+    }
+
     /// Along which modes of A and B the rank runs.
     pub(in crate::peft) fn rank_modes(&self) -> [usize; 2] {
         match self.kind {

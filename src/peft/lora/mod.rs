@@ -198,9 +198,9 @@ impl<T: Scalar> Method<T> for Lora {
 
 /// The shapes of A and B for a weight.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Shapes {
-    a: Vec<usize>,
-    b: Vec<usize>,
+pub(super) struct Shapes {
+    pub(super) a: Vec<usize>,
+    pub(super) b: Vec<usize>,
     /// Rows, rank and columns of the product.
     matrix: [usize; 3],
     /// Whether an input can go through A and B one after the other.
@@ -208,7 +208,7 @@ struct Shapes {
 }
 
 impl Shapes {
-    fn new(form: LoraForm, site: &Site<'_>, rank: usize) -> Result<Self> {
+    pub(super) fn new(form: LoraForm, site: &Site<'_>, rank: usize) -> Result<Self> {
         let shape = site.shape();
         let (first, rest) = (shape[0], shape[1..].iter().product());
         let ones = vec![1; shape.len() - 2];

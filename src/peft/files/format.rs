@@ -1,0 +1,306 @@
+//! [`Format`]: what a folder's tensors are, by its configuration.
+//!
+//! | `peft_type` | a layer's tensors | |
+//! |---|---|---|
+//! | `LORA` | `lora_A.weight`, `lora_B.weight`; of an embedding `lora_embedding_A`, `lora_embedding_B` | as PEFT has them |
+//! | | `lora_magnitude_vector`, with `use_dora` | `[out]`, for a convolution `[1, out, 1, ..]` |
+//! | `LORA_K`, `LORA_EQ3` | the same, of convolutions in other forms | PEFT refuses the name |
+//! | `FLORA` | `flora_G`, `flora_A.0`, `flora_A.1`, .. | core, and factors in the order input, output, kernel |
+//! | `PARAMETERS` | none | only parameters of the model itself |
+
+use super::{
+    config::{Config, FILE},
+    layout::{Layout, Place, Shapes, layer_before},
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    nn::{Operation, WeightAdapter},
+    peft::{
+        dora::{DoraAdapter, Outputs},
+        flora::FloraAdapter,
+        lora::{LoraAdapter, LoraForm, Shapes as LoraShapes},
+        site::Site,
+    },
+    scalar::Scalar,
+    tensor::{Origin, Tensor},
+};
+use std::{any::Any, collections::BTreeMap};
+
+/// Before every name, as PEFT wraps a model twice.
+pub(super) const PREFIX: &str = "base_model.model.";
+
+const MAGNITUDE: &str = "lora_magnitude_vector";
+const CORE: &str = "flora_G";
+const FACTOR: &str = "flora_A.";
+
+/// What kind of adapters a folder holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Lora { form: LoraForm, dora: bool },
+    Flora,
+    Parameters,
+}
+
+/// A layer's adapter by its own type.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Known<'a, T: Scalar> {
+    Lora(&'a LoraAdapter<T>),
+    Dora(&'a DoraAdapter<T>),
+    Flora(&'a FloraAdapter<T>),
+}
+
+impl<'a, T: Scalar> Known<'a, T> {
+    pub(super) fn of(adapter: &'a dyn WeightAdapter<T>) -> Option<Self> {
+        let any = adapter as &dyn Any;
+        any.downcast_ref()
+            .map(Self::Lora)
+            .or_else(|| any.downcast_ref().map(Self::Dora))
+            .or_else(|| any.downcast_ref().map(Self::Flora))
+    }
+
+    /// The format that holds it, for a layer of this kind: the forms of LoRA differ for convolutions only.
+    pub(super) fn format(self, site: &Site<'_>) -> Format {
+        let form = |lora: &LoraAdapter<T>| match site.operation() {
+            Operation::Linear | Operation::Embedding { .. } => LoraForm::Channels,
+            Operation::Conv(_) | Operation::ConvTranspose(_) => lora.form(),
+        };
+        match self {
+            Self::Lora(lora) => Format::Lora { form: form(lora), dora: false },
+            Self::Dora(dora) => Format::Lora { form: form(dora.lora()), dora: true },
+            Self::Flora(_) => Format::Flora,
+        }
+    }
+
+    /// Its tensors by the names of the parts.
+    pub(super) fn parts(self, site: &Site<'_>) -> Result<BTreeMap<String, Tensor<T>>> {
+        let of_lora = |lora: &LoraAdapter<T>| {
+            let [a, b] = lora_names(site);
+            BTreeMap::from([(a.to_string(), lora.a().value().clone()), (b.to_string(), lora.b().value().clone())])
+        };
+        Ok(match self {
+            Self::Lora(lora) => of_lora(lora),
+            Self::Dora(dora) => {
+                let mut parts = of_lora(dora.lora());
+                let magnitude = dora.magnitude().value().reshape(magnitude_shape(site).as_slice())?;
+                parts.insert(MAGNITUDE.to_string(), magnitude.into_dyn());
+                parts
+            }
+            Self::Flora(flora) => {
+                let factors = flora.factors().iter().enumerate();
+                let factors = factors.map(|(n, factor)| (format!("{FACTOR}{n}"), factor.value().clone()));
+                factors.chain([(CORE.to_string(), flora.core().value().clone())]).collect()
+            }
+        })
+    }
+}
+
+/// What PEFT calls A and B.
+fn lora_names(site: &Site<'_>) -> [&'static str; 2] {
+    match site.operation() {
+        Operation::Embedding { .. } => ["lora_embedding_A", "lora_embedding_B"],
+        _ => ["lora_A.weight", "lora_B.weight"],
+    }
+}
+
+/// The lengths of DoRA in a file: PEFT keeps those of a convolution as they are multiplied with its result.
+fn magnitude_shape(site: &Site<'_>) -> Vec<usize> {
+    let outputs = Outputs::of(site).count();
+    match site.operation() {
+        Operation::Conv(_) => [&[1, outputs], &vec![1; site.shape().len() - 2][..]].concat(),
+        _ => vec![outputs],
+    }
+}
+
+impl Format {
+    /// The name that the configuration has for it.
+    pub(super) fn peft_type(self) -> &'static str {
+        match self {
+            Self::Lora { form: LoraForm::Channels, .. } => "LORA",
+            Self::Lora { form: LoraForm::Kernel, .. } => "LORA_K",
+            Self::Lora { form: LoraForm::Equation3, .. } => "LORA_EQ3",
+            Self::Flora => "FLORA",
+            Self::Parameters => "PARAMETERS",
+        }
+    }
+
+    /// What a configuration names.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for methods that are not here.
+    pub(super) fn of(config: &Config, origin: &Origin<'_>) -> Result<Self> {
+        let dora = config.use_dora.unwrap_or(false);
+        let lora = |form| Self::Lora { form, dora };
+        let all = [
+            lora(LoraForm::Channels),
+            lora(LoraForm::Kernel),
+            lora(LoraForm::Equation3),
+            Self::Flora,
+            Self::Parameters,
+        ];
+        all.into_iter().find(|format| format.peft_type() == config.peft_type).ok_or_else(|| {
+            let names: Vec<&str> = all.iter().map(|format| format.peft_type()).collect();
+            let message = format!(
+                "adapters of peft_type {:?} are not supported; supported are {}. Merge them where they come from, and load \
+                 the merged weights",
+                config.peft_type,
+                names.join(", ")
+            );
+            origin.error(ErrorKind::Unsupported, message)
+        })
+    }
+}
+
+/// A folder's configuration, and the tensors that it means.
+#[derive(Debug)]
+pub(super) struct Folder<'a> {
+    pub(super) format: Format,
+    pub(super) config: &'a Config,
+}
+
+impl Folder<'_> {
+    /// LoRA's rank and scale for a layer.
+    fn rank_and_scale(&self, layer: &str) -> Result<(usize, f64)> {
+        let wrong = |message: String| Err(Error::format("load", format!("{FILE}: {message}")));
+        let regex = |e: regex_lite::Error| {
+            let message = format!("{FILE}: a pattern is no regular expression: {e}");
+            Error::format("load", message).with_source(e)
+        };
+        let rank = match &self.config.rank_pattern {
+            Some(patterns) => patterns.value(layer).map_err(regex)?.or(self.config.r),
+            None => self.config.r,
+        };
+        let alpha = match &self.config.alpha_pattern {
+            Some(patterns) => patterns.value(layer).map_err(regex)?.or(self.config.lora_alpha),
+            None => self.config.lora_alpha,
+        };
+        match (rank, alpha) {
+            (None, _) => wrong(format!("there is no rank \"r\" for layer {layer:?}")),
+            (Some(0), _) => wrong(format!("the rank of layer {layer:?} is 0; the smallest is 1")),
+            (_, None) => wrong(format!("there is no \"lora_alpha\" for layer {layer:?}")),
+            (Some(rank), Some(alpha)) => {
+                let root = self.config.use_rslora.unwrap_or(false);
+                Ok((rank, if root { alpha / (rank as f64).sqrt() } else { alpha / rank as f64 }))
+            }
+        }
+    }
+
+    fn flora_layer(&self, layer: &str) -> Result<&super::config::FloraLayer> {
+        self.config.layers.as_ref().and_then(|layers| layers.get(layer)).ok_or_else(|| {
+            let message = format!("{FILE}: \"layers\" has no ranks and scale for layer {layer:?}");
+            Error::format("load", message)
+        })
+    }
+}
+
+impl<T: Scalar> Layout<T> for Folder<'_> {
+    fn place(&self, name: &str) -> Result<Option<Place>> {
+        let Some(name) = name.strip_prefix(PREFIX) else { return Ok(None) };
+        let part_of = |end: &str| name.strip_suffix(end).and_then(layer_before);
+        let adapter = |layer: &str, part: &str| Place::Adapter { layer: layer.to_string(), part: part.to_string() };
+        match self.format {
+            Format::Lora { .. } => {
+                let ends = ["lora_A.weight", "lora_B.weight", "lora_embedding_A", "lora_embedding_B", MAGNITUDE];
+                if let Some((layer, end)) = ends.iter().find_map(|end| Some((part_of(end)?, end))) {
+                    return Ok(Some(adapter(layer, end)));
+                }
+            }
+            Format::Flora => {
+                if let Some(layer) = part_of(CORE) {
+                    return Ok(Some(adapter(layer, CORE)));
+                }
+                if let Some((layer, n)) = name.rsplit_once(FACTOR)
+                    && let Some(layer) = layer_before(layer)
+                    && n.parse::<u8>().is_ok_and(|number| number.to_string() == n)
+                {
+                    return Ok(Some(adapter(layer, &format!("{FACTOR}{n}"))));
+                }
+            }
+            Format::Parameters => {}
+        }
+        // With biases PEFT writes a saved module's twice more: as it was before, and inside its wrapper.
+        if name.contains(".original_module.")
+            || name.contains(".modules_to_save.")
+            || name.ends_with(".num_batches_tracked")
+        {
+            return Ok(Some(Place::Nowhere));
+        }
+        // A layer that is wrapped; its weight has an adapter and stays.
+        let own = name.replacen(".base_layer.", ".", 1);
+        Ok(Some(Place::Own { trains: !name.ends_with(".base_layer.weight"), name: own }))
+    }
+
+    fn parts(&self, site: &Site<'_>, held: &Shapes) -> Result<Shapes> {
+        match self.format {
+            Format::Lora { form, dora } => {
+                let (rank, _) = self.rank_and_scale(site.name())?;
+                let shapes = LoraShapes::new(form, site, rank)?;
+                let names = lora_names(site);
+                let channels = site.shape()[1] * site.groups();
+                if site.groups() > 1
+                    && matches!(site.operation(), Operation::Conv(_))
+                    && held.get(names[0]).is_some_and(|a| a.get(1) == Some(&channels))
+                {
+                    let message = format!(
+                        "layer {:?} has {} groups, and A in the file sees the channels of all of them, as PEFT has it: that is no update \
+                         of the layer's weight. Adapt the layer anew",
+                        site.name(),
+                        site.groups()
+                    );
+                    return Err(Error::new(ErrorKind::Unsupported, "load", message));
+                }
+                let mut parts: Shapes = names.map(str::to_string).into_iter().zip([shapes.a, shapes.b]).collect();
+                if dora {
+                    parts.insert(MAGNITUDE.to_string(), magnitude_shape(site));
+                }
+                Ok(parts)
+            }
+            Format::Flora => {
+                let (ranks, sizes) = (&self.flora_layer(site.name())?.ranks, site.modes());
+                if ranks.len() != sizes.len() || ranks.contains(&0) {
+                    let message = format!(
+                        "{FILE}: ranks {ranks:?} for layer {:?}, whose modes have sizes {sizes:?}",
+                        site.name()
+                    );
+                    return Err(Error::format("load", message));
+                }
+                let factors = sizes.iter().zip(ranks).enumerate();
+                let factors = factors.map(|(n, (&size, &rank))| (format!("{FACTOR}{n}"), vec![size, rank]));
+                Ok(factors.chain([(CORE.to_string(), ranks.clone())]).collect())
+            }
+            Format::Parameters => Ok(Shapes::new()),
+        }
+    }
+
+    fn adapter(&self, site: &Site<'_>, mut parts: BTreeMap<String, Tensor<T>>) -> Result<Box<dyn WeightAdapter<T>>> {
+        let mut take = |name: &str| {
+            parts.remove(name).ok_or_else(|| {
+                let message = format!("layer {:?} has no {name:?}", site.name());
+                Error::new(ErrorKind::Value, "load", message)
+            })
+        };
+        match self.format {
+            Format::Lora { form, dora } => {
+                let ([a, b], (_, scale)) = (lora_names(site), self.rank_and_scale(site.name())?);
+                let dropout = self.config.lora_dropout.unwrap_or(0.0);
+                let lora = LoraAdapter::new(site, form, take(a)?, take(b)?, scale)?.dropout(dropout)?;
+                if !dora {
+                    return Ok(Box::new(lora));
+                }
+                let magnitude = take(MAGNITUDE)?;
+                let magnitude = magnitude.reshape([magnitude.len()].as_slice())?.into_dyn();
+                Ok(Box::new(DoraAdapter::with_magnitude(site, lora, magnitude)?))
+            }
+            Format::Flora => {
+                let layer = self.flora_layer(site.name())?;
+                let factors = (0..layer.ranks.len()).map(|n| take(&format!("{FACTOR}{n}"))?.into_order());
+                let factors = factors.collect::<Result<_>>()?;
+                let adapter = FloraAdapter::new(site, take(CORE)?, factors, layer.scale)?;
+                Ok(Box::new(adapter.dropout(layer.dropout)?))
+            }
+            Format::Parameters => {
+                let message = format!("layer {:?} has an adapter in a file without adapters", site.name());
+                Err(Error::new(ErrorKind::Unsupported, "load", message))
+            }
+        }
+    }
+}

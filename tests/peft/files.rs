@@ -1,0 +1,529 @@
+//! Folders of adapters: what comes back, what is refused, and what the files look like.
+
+use super::layers::{all, close, fill, normal, padding_of};
+use ndarray::IxDyn;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use std::{fs, path::PathBuf};
+use tenfold::{
+    Error, ErrorKind, Scalar, Tensor, TensorFile, autodiff, module,
+    nn::{BatchNorm, Conv, Layer, LayerNorm, Linear, Load, Mode, Module, Save},
+    peft::{
+        self, Attach, BitFit, Dora, Flora, Full, LoadAdapter, Lora, LoraForm, Method, Probe, Ranks, SaveAdapter,
+        Scaling, Targets,
+    },
+};
+
+const TENSORS: &str = "adapter_model.safetensors";
+const CONFIG: &str = "adapter_config.json";
+
+struct Model<T: Scalar> {
+    stem: Conv<T>,
+    bn: BatchNorm<T>,
+    norm: LayerNorm<T>,
+    up: Linear<T>,
+    inner: Vec<Linear<T>>,
+    head: Linear<T>,
+}
+module!(Model { stem, bn, norm, up, inner => "up.inner", head });
+
+impl<T: Scalar> Model<T> {
+    fn new(seed: u64) -> Self {
+        let rng = &mut ChaCha8Rng::seed_from_u64(seed);
+        Self {
+            stem: Conv::new([3, 4], &[3, 3], autodiff::Conv::new().padding(1), rng).unwrap(),
+            bn: BatchNorm::new(4, 1e-5).unwrap(),
+            norm: LayerNorm::new(4, 1e-5).unwrap(),
+            up: Linear::new(4, 6, rng).unwrap(),
+            inner: vec![Linear::new(6, 6, rng).unwrap(), Linear::new(6, 6, rng).unwrap()],
+            head: Linear::new(6, 2, rng).unwrap(),
+        }
+    }
+}
+
+/// Other numbers in everything that trains, as if it had been trained.
+fn train<T: Scalar>(model: &mut Model<T>) {
+    for (i, (_, parameter)) in model.parameters_mut().into_iter().enumerate() {
+        if parameter.trains() {
+            let value = normal(parameter.shape(), 50 + i as u64).cast().unwrap();
+            parameter.set(value).unwrap();
+        }
+    }
+    let (_, mean) = model.buffers()[0].clone();
+    mean.set(normal(mean.value().shape(), 7).cast::<T>().unwrap()).unwrap();
+}
+
+/// Every tensor of a model with its name and whether it trains.
+fn state<T: Scalar>(model: &Model<T>) -> Vec<(String, bool, Vec<f64>)> {
+    let numbers = |tensor: &Tensor<T, IxDyn>| tensor.to_vec().unwrap().into_iter().map(T::f64).collect();
+    let parameters = model.parameters().into_iter().map(|(name, p)| (name, p.trains(), numbers(p.value())));
+    parameters.chain(model.buffers().into_iter().map(|(name, b)| (name, false, numbers(&b.value())))).collect()
+}
+
+fn folder() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("made").join("here");
+    (folder, path)
+}
+
+fn config(path: &std::path::Path) -> serde_json::Value {
+    serde_json::from_str(&fs::read_to_string(path.join(CONFIG)).unwrap()).unwrap()
+}
+
+#[test]
+fn every_method_comes_back_bit_for_bit() {
+    let ranks = |flora: Flora| flora.rank_pattern("up.inner.1", Ranks::Modes(vec![3, 2]));
+    let methods: [(&dyn Method<f64>, &str); 11] = [
+        (&ranks(Flora::new().rank(2).scale(0.3)), "FLORA"),
+        (&Flora::new().rank(2).dropout(0.1).scaling(Scaling::Rank { alpha: 7.0 }), "FLORA"),
+        (&Lora::new(3).alpha(7.0), "LORA"),
+        (&Lora::new(3).scaling(Scaling::RootRank { alpha: 7.0 }).rank_pattern("up", 2).dropout(0.2), "LORA"),
+        (&Dora::from(Lora::new(3).alpha(5.0)), "LORA"),
+        (&Lora::new(2).form(LoraForm::Kernel), "LORA_K"),
+        (&Lora::new(2).form(LoraForm::Equation3), "LORA_EQ3"),
+        (&Dora::from(Lora::new(2).form(LoraForm::Kernel)), "LORA_K"),
+        (&BitFit, "PARAMETERS"),
+        (&Full, "PARAMETERS"),
+        (&Probe, "PARAMETERS"),
+    ];
+    for (method, peft_type) in methods {
+        let (_guard, path) = folder();
+        let mut model = Model::<f64>::new(1);
+        let targets = if method.attaches() { Targets::all().except("head") } else { Targets::all() };
+        Attach::new(method).to(targets).keep(Targets::of(["head"])).apply(&mut model).unwrap();
+        train(&mut model);
+        peft::save(&model, &path).unwrap();
+        let mut again = Model::<f64>::new(1);
+        let loaded = peft::load(&mut again, &path).unwrap();
+        assert_eq!(state(&again), state(&model), "{method:?}");
+        assert_eq!(loaded.layers.len(), if method.attaches() { 4 } else { 0 });
+        assert_eq!(config(&path)["peft_type"], peft_type);
+        // Saved once more it is the same file.
+        let (_other, twice) = folder();
+        peft::save(&again, &twice).unwrap();
+        for file in [TENSORS, CONFIG] {
+            assert_eq!(fs::read(path.join(file)).unwrap(), fs::read(twice.join(file)).unwrap(), "{method:?}");
+        }
+    }
+}
+
+#[test]
+fn every_layer_comes_back() {
+    let (dora, lora, flora) = (Dora::new(2), Lora::new(2).alpha(3.0), Flora::new().rank(2));
+    for (name, layer, input) in all() {
+        for method in [&dora as &dyn Method<f64>, &lora, &flora] {
+            let (_guard, path) = folder();
+            let mut trained = layer.clone();
+            peft::attach(&mut trained, method, &Targets::all()).unwrap();
+            let padding = padding_of(trained.layer());
+            fill(trained.layer_mut(), padding, 3);
+            peft::save(&trained, &path).unwrap();
+            let mut again = layer.clone();
+            peft::load(&mut again, &path).unwrap();
+            let run = |layer: &super::layers::Any| layer.forward(&input, Mode::Evaluation).unwrap().into_value();
+            assert_eq!(run(&again), run(&trained), "{name} {method:?}");
+        }
+    }
+}
+
+#[test]
+fn a_layer_that_is_the_model() {
+    let (_guard, path) = folder();
+    let mut model = Linear::<f32>::zeros(4, 3).unwrap();
+    for method in [&Lora::new(2) as &dyn Method<f32>, &Flora::new().rank(2)] {
+        Attach::new(method).name("a").apply(&mut model).unwrap();
+        peft::save(&model, &path).unwrap();
+        let mut again = Linear::<f32>::zeros(4, 3).unwrap();
+        peft::load(&mut again, &path).unwrap();
+        assert_eq!(again.adapters().len(), 1);
+        peft::detach(&mut model, "a").unwrap();
+    }
+}
+
+#[test]
+fn types_and_rounding() {
+    let (_guard, path) = folder();
+    let mut model = Model::<f64>::new(1);
+    peft::attach(&mut model, &Lora::new(2), &Targets::of(["up"])).unwrap();
+    train(&mut model);
+    peft::save(&model, &path).unwrap();
+    let mut single = Model::<f32>::new(1);
+    let error = peft::load(&mut single, &path).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    LoadAdapter::new().round().read(&mut single, &path).unwrap();
+    // Halves, as they are shipped.
+    let file = TensorFile::open(path.join(TENSORS)).unwrap();
+    let mut halves = TensorFile::new();
+    for name in file.names() {
+        halves.insert(name, &file.get::<f64, IxDyn>(name).unwrap().cast::<half::bf16>().unwrap()).unwrap();
+    }
+    halves.save(path.join(TENSORS)).unwrap();
+    peft::load(&mut Model::<f32>::new(1), &path).unwrap();
+    peft::load(&mut Model::<f64>::new(1), &path).unwrap();
+}
+
+#[test]
+fn what_peft_reads_in_the_configuration() {
+    let (_guard, path) = folder();
+    let mut model = Model::<f32>::new(1);
+    let lora = Lora::new(4).alpha(8.0).rank_pattern("stem", 2);
+    let attach = Attach::new(&lora).to(Targets::of(["stem", "up.inner.0"])).keep(Targets::of(["head", "bn"]));
+    attach.apply(&mut model).unwrap();
+    peft::save(&model, &path).unwrap();
+    let found = config(&path);
+    let expected = serde_json::json!({
+        "peft_type": "LORA", "r": 2, "lora_alpha": 8.0, "lora_dropout": 0.0, "use_rslora": false, "use_dora": false,
+        "rank_pattern": { r"^up\.inner\.0": 4 }, "alpha_pattern": {},
+        "target_modules": ["stem", "up.inner.0"], "modules_to_save": ["bn", "head"], "bias": "none",
+    });
+    assert_eq!(found, expected);
+    let names = [
+        "bn.bias",
+        "bn.running_mean",
+        "bn.running_var",
+        "bn.weight",
+        "head.bias",
+        "head.weight",
+        "stem.lora_A.weight",
+        "stem.lora_B.weight",
+        "up.inner.0.lora_A.weight",
+        "up.inner.0.lora_B.weight",
+    ];
+    TensorFile::open(path.join(TENSORS))
+        .unwrap()
+        .expect_names(names.map(|name| format!("base_model.model.{name}")))
+        .unwrap();
+
+    // Biases, of everything and of adapted layers; those of adapted layers are inside a wrapper.
+    for (biases, says) in [("*", "all"), ("stem", "lora_only")] {
+        let mut model = Model::<f32>::new(1);
+        peft::attach(&mut model, &lora, &Targets::of(["stem"])).unwrap();
+        for (name, parameter) in model.parameters_mut() {
+            if name.ends_with(".bias") && (biases == "*" || name.starts_with(biases)) {
+                parameter.unfreeze();
+            }
+        }
+        peft::save(&model, &path).unwrap();
+        assert_eq!(config(&path)["bias"], says);
+        assert!(TensorFile::open(path.join(TENSORS)).unwrap().contains("base_model.model.stem.base_layer.bias"));
+        let mut again = Model::<f32>::new(1);
+        peft::load(&mut again, &path).unwrap();
+        assert_eq!(state(&again), state(&model));
+    }
+    // "up" is also the end of a part of the model.
+    let mut nested = vec![Model::<f32>::new(1), Model::new(2)];
+    peft::attach(&mut nested, &lora, &Targets::of(["0.stem"])).unwrap();
+    peft::save(&nested, &path).unwrap();
+    assert_eq!(config(&path)["target_modules"], serde_json::json!(["0.stem"]));
+}
+
+#[test]
+fn several_names() {
+    let (_guard, path) = folder();
+    let mut model = Model::<f64>::new(1);
+    Attach::new(&Lora::new(2)).to(Targets::of(["stem"])).name("a").apply(&mut model).unwrap();
+    Attach::new(&Flora::new()).to(Targets::of(["up.inner"])).name("b").apply(&mut model).unwrap();
+    let message = |result: Result<(), Error>| result.unwrap_err().to_string();
+    assert_eq!(
+        message(peft::save(&model, &path)),
+        "save: which adapter? there are \"a\", \"b\"; say it with SaveAdapter::name"
+    );
+    assert_eq!(
+        message(SaveAdapter::new().name("c").write(&model, &path)),
+        "save: no layer has an adapter \"c\"; there are \"a\", \"b\""
+    );
+    assert!(!path.exists());
+    for (name, layers) in [("a", 1), ("b", 2)] {
+        SaveAdapter::new().name(name).write(&model, path.join(name)).unwrap();
+        let mut again = Model::<f64>::new(1);
+        let loaded = LoadAdapter::new().name(name).read(&mut again, path.join(name)).unwrap();
+        assert_eq!(loaded.layers.len(), layers);
+        // Beside one of another name, not over one of the same.
+        LoadAdapter::new().name("other").read(&mut again, path.join(name)).unwrap();
+        let error = LoadAdapter::new().name(name).read(&mut again, path.join(name)).unwrap_err();
+        assert!(error.message().contains("is the name of an adapter of"), "{error}");
+    }
+}
+
+#[test]
+fn nothing_to_save() {
+    let (_guard, path) = folder();
+    let mut model = vec![Linear::<f64>::zeros(2, 2).unwrap()];
+    model.freeze_all();
+    let error = peft::save(&model, &path).unwrap_err();
+    assert_eq!(error.message(), "there is no adapter, and no parameter trains: nothing to save");
+    Attach::new(&Lora::new(1)).name("x").apply(&mut model).unwrap();
+    let wide = LoadAdapter::new().name("").read(&mut model, &path).unwrap_err();
+    assert_eq!(wide.kind(), ErrorKind::Io);
+}
+
+#[test]
+fn a_frozen_head_is_saved_where_it_is_said() {
+    let (_guard, path) = folder();
+    let mut model = Model::<f64>::new(1);
+    Attach::new(&Lora::new(2)).to(Targets::of(["stem"])).keep(Targets::of(["head"])).apply(&mut model).unwrap();
+    train(&mut model);
+    model.freeze_all();
+    SaveAdapter::new().keep(Targets::of(["head"])).write(&model, &path).unwrap();
+    let mut again = Model::<f64>::new(9);
+    peft::load(&mut again, &path).unwrap();
+    assert_eq!(again.head.weight().value(), model.head.weight().value());
+}
+
+/// A saved LoRA with a head, changed by `change`, and what loading it says.
+fn refused(change: impl Fn(&std::path::Path), kind: ErrorKind, part: &str) {
+    let (_guard, path) = folder();
+    let mut model = Model::<f64>::new(1);
+    let lora = Lora::new(2);
+    Attach::new(&lora).to(Targets::of(["stem", "up.inner"])).keep(Targets::of(["head"])).apply(&mut model).unwrap();
+    peft::save(&model, &path).unwrap();
+    change(&path);
+    let mut again = Model::<f64>::new(1);
+    let before = state(&again);
+    let error = peft::load(&mut again, &path).unwrap_err();
+    assert!(error.kind() == kind && error.message().contains(part), "{error:?} lacks {part:?}");
+    assert_eq!(state(&again), before, "an error changed the model");
+}
+
+fn with_tensors(change: impl Fn(&TensorFile, &mut TensorFile), kind: ErrorKind, part: &str) {
+    let rewrite = |path: &std::path::Path| {
+        let old = TensorFile::open(path.join(TENSORS)).unwrap();
+        let mut new = TensorFile::new();
+        change(&old, &mut new);
+        new.save(path.join(TENSORS)).unwrap();
+    };
+    refused(rewrite, kind, part);
+}
+
+fn copy(old: &TensorFile, new: &mut TensorFile, rename: impl Fn(&str) -> Option<String>) {
+    for name in old.names() {
+        if let Some(renamed) = rename(name) {
+            new.insert(&renamed, &old.get::<f64, IxDyn>(name).unwrap()).unwrap();
+        }
+    }
+}
+
+fn with_config(from: &str, to: &str, kind: ErrorKind, part: &str) {
+    let rewrite = |path: &std::path::Path| {
+        let text = fs::read_to_string(path.join(CONFIG)).unwrap();
+        let changed = text.replace(from, to);
+        assert_ne!(text, changed);
+        fs::write(path.join(CONFIG), changed).unwrap();
+    };
+    refused(rewrite, kind, part);
+}
+
+#[test]
+fn names_that_do_not_fit_are_all_listed() {
+    let change = |old: &TensorFile, new: &mut TensorFile| {
+        copy(old, new, |name| match name.strip_prefix("base_model.model.").unwrap() {
+            "stem.lora_B.weight" | "head.bias" => None,
+            "up.inner.1.lora_A.weight" => Some("base_model.model.up.outer.1.lora_A.weight".into()),
+            "head.weight" => Some("model.head.weight".into()),
+            _ => Some(name.into()),
+        });
+    };
+    let part = "4 of the model's tensors are missing: \"head.bias\", \"head.weight\", \"stem.lora_B.weight\", \"up.inner.1.lora_A.weight\"; \
+                2 of the file's tensors are unexpected: \"base_model.model.up.outer.1.lora_A.weight\", \"model.head.weight\"";
+    with_tensors(change, ErrorKind::Value, part);
+    // A whole layer that the configuration speaks of.
+    let without = |old: &TensorFile, new: &mut TensorFile| {
+        copy(old, new, |name| (!name.contains("inner.0")).then(|| name.into()))
+    };
+    with_tensors(without, ErrorKind::Value, "2 of the model's tensors are missing: \"up.inner.0.lora_A.weight\"");
+    let more = |old: &TensorFile, new: &mut TensorFile| {
+        copy(old, new, |name| Some(name.into()));
+        new.insert("base_model.model.stem.lora_B.bias", &normal(&[4], 1)).unwrap();
+    };
+    with_tensors(
+        more,
+        ErrorKind::Value,
+        "1 of the file's tensors are unexpected: \"base_model.model.stem.lora_B.bias\"",
+    );
+}
+
+#[test]
+fn shapes_that_differ_are_listed_with_both() {
+    let change = |old: &TensorFile, new: &mut TensorFile| {
+        copy(old, new, |name| (!name.contains("stem.lora_A") && !name.contains("head.bias")).then(|| name.into()));
+        new.insert("base_model.model.stem.lora_A.weight", &normal(&[3, 3, 3, 3], 1)).unwrap();
+        new.insert("base_model.model.head.bias", &normal(&[1, 2], 1)).unwrap();
+    };
+    let part = "2 tensors do not fit: \"base_model.model.stem.lora_A.weight\" has shape [3, 3, 3, 3] in the file and [2, 3, 3, 3] in the \
+                model; \"base_model.model.head.bias\" has shape [1, 2] in the file and [2] in the model";
+    with_tensors(change, ErrorKind::Shape, part);
+    with_config(
+        "\"r\": 2",
+        "\"r\": 3",
+        ErrorKind::Shape,
+        "has shape [2, 3, 3, 3] in the file and [3, 3, 3, 3] in the model",
+    );
+    let integers = |old: &TensorFile, new: &mut TensorFile| {
+        copy(old, new, |name| (!name.contains("head.bias")).then(|| name.into()));
+        new.insert("base_model.model.head.bias", &Tensor::from_vec([2], vec![1i64, 2]).unwrap()).unwrap();
+    };
+    with_tensors(integers, ErrorKind::Unsupported, "\"base_model.model.head.bias\" holds integers, i64");
+}
+
+#[test]
+fn configurations_that_mean_something_else() {
+    let unsupported = ErrorKind::Unsupported;
+    for other in ["LOHA", "LOKR", "ADALORA", "IA3", "lora", ""] {
+        let part = format!(
+            "adapters of peft_type {other:?} are not supported; supported are LORA, LORA_K, LORA_EQ3, FLORA, PARAMETERS"
+        );
+        with_config("\"LORA\"", &format!("{other:?}"), unsupported, &part);
+    }
+    for (member, part) in [
+        ("\"lora_bias\": true", "\"lora_bias\" is set"),
+        ("\"layer_replication\": [[0, 4]]", "\"layer_replication\" is set"),
+        ("\"init_lora_weights\": \"pissa_niter_4\"", "the start \"pissa_niter_4\""),
+    ] {
+        with_config("\"peft_type\"", &format!("{member}, \"peft_type\""), unsupported, part);
+    }
+    let format = ErrorKind::Format;
+    with_config("\"r\": 2,", "", format, "there is no rank \"r\" for layer \"stem\"");
+    with_config("\"r\": 2", "\"r\": 0", format, "the rank of layer \"stem\" is 0");
+    with_config("\"r\": 2", "\"r\": -1", format, "not a configuration of adapters");
+    with_config("\"lora_alpha\": 2.0", "\"lora_alpha\": null", format, "there is no \"lora_alpha\"");
+    with_config("\"rank_pattern\": {}", "\"rank_pattern\": {\"(\": 2}", format, "a pattern is no regular expression");
+    with_config(
+        "\"rank_pattern\": {}",
+        "\"rank_pattern\": {\"a\": 2, \"a\": 3}",
+        format,
+        "the pattern \"a\" is there twice",
+    );
+    with_config("\"bias\": \"none\"", "\"bias\": \"some\"", format, "\"bias\" is \"some\"");
+    with_config("\"lora_dropout\": 0.0", "\"lora_dropout\": 2.0", ErrorKind::Value, "dropout");
+    with_config("\"bias\": \"none\"", "\"bias\": \"all\"", ErrorKind::Value, "tensors are missing: \"bn.bias\"");
+    // A rank that would need all memory is a shape that differs, not an allocation.
+    with_config("\"r\": 2", "\"r\": 99999999999", ErrorKind::Shape, "in the model");
+}
+
+#[test]
+fn files_that_are_none() {
+    let write = |file: &'static str, bytes: &'static [u8]| {
+        move |path: &std::path::Path| fs::write(path.join(file), bytes).unwrap()
+    };
+    refused(write(CONFIG, b""), ErrorKind::Format, "not a configuration of adapters");
+    refused(write(CONFIG, b"[1, 2]"), ErrorKind::Format, "not a configuration of adapters");
+    refused(write(CONFIG, b"{}"), ErrorKind::Format, "peft_type");
+    refused(write(CONFIG, &[0xff; 100]), ErrorKind::Format, "not a configuration of adapters");
+    refused(write(TENSORS, b"no"), ErrorKind::Format, TENSORS);
+    refused(|path| fs::remove_file(path.join(CONFIG)).unwrap(), ErrorKind::Io, CONFIG);
+    refused(|path| fs::remove_file(path.join(TENSORS)).unwrap(), ErrorKind::Io, TENSORS);
+    let pickle = |path: &std::path::Path| fs::rename(path.join(TENSORS), path.join("adapter_model.bin")).unwrap();
+    refused(pickle, ErrorKind::Io, "adapter_model.bin is a pickle");
+    for keep in [0, 7, 100, 900] {
+        let cut = move |path: &std::path::Path| {
+            let bytes = fs::read(path.join(TENSORS)).unwrap();
+            fs::write(path.join(TENSORS), &bytes[..keep]).unwrap();
+        };
+        refused(cut, ErrorKind::Format, TENSORS);
+    }
+}
+
+#[test]
+fn flora_configurations() {
+    let (_guard, path) = folder();
+    let mut model = Model::<f64>::new(1);
+    peft::attach(&mut model, &Flora::new().rank(2), &Targets::of(["stem"])).unwrap();
+    peft::save(&model, &path).unwrap();
+    let text = fs::read_to_string(path.join(CONFIG)).unwrap();
+    let expected = serde_json::json!({
+        "peft_type": "FLORA", "mode_order": ["input", "output", "kernel"], "target_modules": ["stem"], "bias": "none",
+        "layers": { "stem": { "ranks": [2, 2, 2, 2], "scale": 4.0, "dropout": 0.0 } },
+    });
+    assert_eq!(config(&path), expected);
+    let message = |from: &str, to: &str| {
+        fs::write(path.join(CONFIG), text.replace(from, to)).unwrap();
+        peft::load(&mut Model::<f64>::new(1), &path).unwrap_err().to_string()
+    };
+    assert!(message("\"stem\": {", "\"stern\": {").contains("\"layers\" has no ranks and scale for layer \"stem\""));
+    assert!(message("\"output\",\n    \"kernel\"", "\"kernel\",\n    \"output\"").contains("modes come in the order"));
+    assert!(message("\"scale\": 4.0,", "").contains("missing field `scale`"));
+    let compact = |ranks: &str| {
+        let mut value = expected.clone();
+        value["layers"]["stem"]["ranks"] = serde_json::from_str(ranks).unwrap();
+        fs::write(path.join(CONFIG), value.to_string()).unwrap();
+        peft::load(&mut Model::<f64>::new(1), &path).unwrap_err().to_string()
+    };
+    assert!(compact("[2, 2]").contains("ranks [2, 2] for layer \"stem\", whose modes have sizes [3, 4, 3, 3]"));
+    assert!(compact("[2, 2, 0, 2]").contains("ranks [2, 2, 0, 2]"));
+    assert!(compact("[3, 2, 2, 2]").contains("has shape [2, 2, 2, 2] in the file and [3, 2, 2, 2] in the model"));
+}
+
+#[test]
+fn for_peft_is_exact_or_an_error() {
+    let (_guard, path) = folder();
+    let mut model = Model::<f64>::new(1);
+    peft::attach(&mut model, &Flora::new().rank(2).scale(0.3), &Targets::all()).unwrap();
+    train(&mut model);
+    SaveAdapter::new().for_peft().write(&model, &path).unwrap();
+    assert_eq!(config(&path)["peft_type"], "LORA");
+    let mut again = Model::<f64>::new(1);
+    peft::load(&mut again, &path).unwrap();
+    for ((name, ours), (_, theirs)) in model.layers().into_iter().zip(again.layers()) {
+        let weight = |layer: &dyn Layer<f64>| layer.effective_weight().unwrap().into_value();
+        close(&name, &weight(theirs), &weight(ours), 1e-13);
+    }
+    let plain = autodiff::Conv::new;
+    for (options, reason) in [
+        (plain().groups(2), "it has several groups"),
+        (plain().dilation(2), "it is dilated"),
+        (plain().padding(1).padding_mode(autodiff::PaddingMode::Reflect), "its padding is not zeros"),
+    ] {
+        for method in [&Flora::new().rank(2) as &dyn Method<f64>, &Lora::new(2)] {
+            let rng = &mut ChaCha8Rng::seed_from_u64(1);
+            let mut conv = vec![Conv::new([4, 4], &[3, 3], options.clone(), rng).unwrap()];
+            peft::attach(&mut conv, method, &Targets::all()).unwrap();
+            let error = SaveAdapter::new().for_peft().write(&conv, path.join("no")).unwrap_err();
+            let expected = format!(
+                "layer \"0\": {reason}, which the format does not have; write merged weights instead (peft::merge, then nn::Save)"
+            );
+            assert_eq!((error.kind(), error.message()), (ErrorKind::Unsupported, expected.as_str()));
+            assert!(!path.join("no").exists());
+        }
+    }
+    let mut form = Model::<f64>::new(1);
+    peft::attach(&mut form, &Lora::new(2).form(LoraForm::Kernel), &Targets::all()).unwrap();
+    assert!(
+        SaveAdapter::new()
+            .for_peft()
+            .write(&form, &path)
+            .unwrap_err()
+            .message()
+            .contains("a form that PEFT does not have")
+    );
+}
+
+#[test]
+fn adapters_of_two_methods_under_one_name() {
+    let (_guard, path) = folder();
+    let mut model = Model::<f64>::new(1);
+    peft::attach(&mut model, &Lora::new(2), &Targets::of(["stem"])).unwrap();
+    peft::attach(&mut model, &Flora::new(), &Targets::of(["head"])).unwrap();
+    let error = peft::save(&model, &path).unwrap_err();
+    assert!(error.kind() == ErrorKind::Unsupported && error.message().contains("of different methods"), "{error}");
+}
+
+#[test]
+fn merged_weights_are_the_models_own_file() {
+    let (_guard, path) = folder();
+    fs::create_dir_all(&path).unwrap();
+    let mut model = Model::<f64>::new(1);
+    peft::attach(&mut model, &Flora::new().rank(2), &Targets::all().except("head")).unwrap();
+    train(&mut model);
+    let effective: Vec<_> =
+        model.layers().iter().map(|(_, layer)| layer.effective_weight().unwrap().into_value()).collect();
+    peft::merge(&mut model).unwrap();
+    let file = path.join("model.safetensors");
+    Save::new().write(&model, &file).unwrap();
+    let names = |model: &Model<f64>| state(model).into_iter().map(|(name, ..)| name).collect::<Vec<_>>();
+    TensorFile::open(&file).unwrap().expect_names(names(&Model::new(3))).unwrap();
+    let mut plain = Model::<f64>::new(3);
+    Load::new().read(&mut plain, &file).unwrap();
+    for ((name, layer), expected) in plain.layers().into_iter().zip(effective) {
+        assert_eq!(layer.weight().value(), &expected, "{name}");
+    }
+}
