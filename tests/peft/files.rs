@@ -1,70 +1,21 @@
-//! Folders of adapters: what comes back, what is refused, and what the files look like.
+//! Folders of adapters: what comes back, and what the files look like.
 
-use super::layers::{all, close, fill, normal, padding_of};
+use super::{
+    folders::{CONFIG, Model, TENSORS, folder, state, train},
+    layers::{all, close, fill, padding_of},
+};
 use ndarray::IxDyn;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use std::{fs, path::PathBuf};
+use std::fs;
 use tenfold::{
-    Error, ErrorKind, Scalar, Tensor, TensorFile, autodiff, module,
-    nn::{BatchNorm, Conv, Layer, LayerNorm, Linear, Load, Mode, Module, Save},
+    Error, ErrorKind, TensorFile, autodiff,
+    nn::{Conv, Layer, Linear, Load, Mode, Module, Save},
     peft::{
         self, Attach, BitFit, Dora, Flora, Full, LoadAdapter, Lora, LoraForm, Method, Probe, Ranks, SaveAdapter,
         Scaling, Targets,
     },
 };
-
-const TENSORS: &str = "adapter_model.safetensors";
-const CONFIG: &str = "adapter_config.json";
-
-struct Model<T: Scalar> {
-    stem: Conv<T>,
-    bn: BatchNorm<T>,
-    norm: LayerNorm<T>,
-    up: Linear<T>,
-    inner: Vec<Linear<T>>,
-    head: Linear<T>,
-}
-module!(Model { stem, bn, norm, up, inner => "up.inner", head });
-
-impl<T: Scalar> Model<T> {
-    fn new(seed: u64) -> Self {
-        let rng = &mut ChaCha8Rng::seed_from_u64(seed);
-        Self {
-            stem: Conv::new([3, 4], &[3, 3], autodiff::Conv::new().padding(1), rng).unwrap(),
-            bn: BatchNorm::new(4, 1e-5).unwrap(),
-            norm: LayerNorm::new(4, 1e-5).unwrap(),
-            up: Linear::new(4, 6, rng).unwrap(),
-            inner: vec![Linear::new(6, 6, rng).unwrap(), Linear::new(6, 6, rng).unwrap()],
-            head: Linear::new(6, 2, rng).unwrap(),
-        }
-    }
-}
-
-/// Other numbers in everything that trains, as if it had been trained.
-fn train<T: Scalar>(model: &mut Model<T>) {
-    for (i, (_, parameter)) in model.parameters_mut().into_iter().enumerate() {
-        if parameter.trains() {
-            let value = normal(parameter.shape(), 50 + i as u64).cast().unwrap();
-            parameter.set(value).unwrap();
-        }
-    }
-    let (_, mean) = model.buffers()[0].clone();
-    mean.set(normal(mean.value().shape(), 7).cast::<T>().unwrap()).unwrap();
-}
-
-/// Every tensor of a model with its name and whether it trains.
-fn state<T: Scalar>(model: &Model<T>) -> Vec<(String, bool, Vec<f64>)> {
-    let numbers = |tensor: &Tensor<T, IxDyn>| tensor.to_vec().unwrap().into_iter().map(T::f64).collect();
-    let parameters = model.parameters().into_iter().map(|(name, p)| (name, p.trains(), numbers(p.value())));
-    parameters.chain(model.buffers().into_iter().map(|(name, b)| (name, false, numbers(&b.value())))).collect()
-}
-
-fn folder() -> (tempfile::TempDir, PathBuf) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("made").join("here");
-    (folder, path)
-}
 
 fn config(path: &std::path::Path) -> serde_json::Value {
     serde_json::from_str(&fs::read_to_string(path.join(CONFIG)).unwrap()).unwrap()
@@ -268,159 +219,6 @@ fn a_frozen_head_is_saved_where_it_is_said() {
     let mut again = Model::<f64>::new(9);
     peft::load(&mut again, &path).unwrap();
     assert_eq!(again.head.weight().value(), model.head.weight().value());
-}
-
-/// A saved LoRA with a head, changed by `change`, and what loading it says.
-fn refused(change: impl Fn(&std::path::Path), kind: ErrorKind, part: &str) {
-    let (_guard, path) = folder();
-    let mut model = Model::<f64>::new(1);
-    let lora = Lora::new(2);
-    Attach::new(&lora).to(Targets::of(["stem", "up.inner"])).keep(Targets::of(["head"])).apply(&mut model).unwrap();
-    peft::save(&model, &path).unwrap();
-    change(&path);
-    let mut again = Model::<f64>::new(1);
-    let before = state(&again);
-    let error = peft::load(&mut again, &path).unwrap_err();
-    assert!(error.kind() == kind && error.message().contains(part), "{error:?} lacks {part:?}");
-    assert_eq!(state(&again), before, "an error changed the model");
-}
-
-fn with_tensors(change: impl Fn(&TensorFile, &mut TensorFile), kind: ErrorKind, part: &str) {
-    let rewrite = |path: &std::path::Path| {
-        let old = TensorFile::open(path.join(TENSORS)).unwrap();
-        let mut new = TensorFile::new();
-        change(&old, &mut new);
-        new.save(path.join(TENSORS)).unwrap();
-    };
-    refused(rewrite, kind, part);
-}
-
-fn copy(old: &TensorFile, new: &mut TensorFile, rename: impl Fn(&str) -> Option<String>) {
-    for name in old.names() {
-        if let Some(renamed) = rename(name) {
-            new.insert(&renamed, &old.get::<f64, IxDyn>(name).unwrap()).unwrap();
-        }
-    }
-}
-
-fn with_config(from: &str, to: &str, kind: ErrorKind, part: &str) {
-    let rewrite = |path: &std::path::Path| {
-        let text = fs::read_to_string(path.join(CONFIG)).unwrap();
-        let changed = text.replace(from, to);
-        assert_ne!(text, changed);
-        fs::write(path.join(CONFIG), changed).unwrap();
-    };
-    refused(rewrite, kind, part);
-}
-
-#[test]
-fn names_that_do_not_fit_are_all_listed() {
-    let change = |old: &TensorFile, new: &mut TensorFile| {
-        copy(old, new, |name| match name.strip_prefix("base_model.model.").unwrap() {
-            "stem.lora_B.weight" | "head.bias" => None,
-            "up.inner.1.lora_A.weight" => Some("base_model.model.up.outer.1.lora_A.weight".into()),
-            "head.weight" => Some("model.head.weight".into()),
-            _ => Some(name.into()),
-        });
-    };
-    let part = "4 of the model's tensors are missing: \"head.bias\", \"head.weight\", \"stem.lora_B.weight\", \"up.inner.1.lora_A.weight\"; \
-                2 of the file's tensors are unexpected: \"base_model.model.up.outer.1.lora_A.weight\", \"model.head.weight\"";
-    with_tensors(change, ErrorKind::Value, part);
-    // A whole layer that the configuration speaks of.
-    let without = |old: &TensorFile, new: &mut TensorFile| {
-        copy(old, new, |name| (!name.contains("inner.0")).then(|| name.into()))
-    };
-    with_tensors(without, ErrorKind::Value, "2 of the model's tensors are missing: \"up.inner.0.lora_A.weight\"");
-    let more = |old: &TensorFile, new: &mut TensorFile| {
-        copy(old, new, |name| Some(name.into()));
-        new.insert("base_model.model.stem.lora_B.bias", &normal(&[4], 1)).unwrap();
-    };
-    with_tensors(
-        more,
-        ErrorKind::Value,
-        "1 of the file's tensors are unexpected: \"base_model.model.stem.lora_B.bias\"",
-    );
-}
-
-#[test]
-fn shapes_that_differ_are_listed_with_both() {
-    let change = |old: &TensorFile, new: &mut TensorFile| {
-        copy(old, new, |name| (!name.contains("stem.lora_A") && !name.contains("head.bias")).then(|| name.into()));
-        new.insert("base_model.model.stem.lora_A.weight", &normal(&[3, 3, 3, 3], 1)).unwrap();
-        new.insert("base_model.model.head.bias", &normal(&[1, 2], 1)).unwrap();
-    };
-    let part = "2 tensors do not fit: \"base_model.model.stem.lora_A.weight\" has shape [3, 3, 3, 3] in the file and [2, 3, 3, 3] in the \
-                model; \"base_model.model.head.bias\" has shape [1, 2] in the file and [2] in the model";
-    with_tensors(change, ErrorKind::Shape, part);
-    with_config(
-        "\"r\": 2",
-        "\"r\": 3",
-        ErrorKind::Shape,
-        "has shape [2, 3, 3, 3] in the file and [3, 3, 3, 3] in the model",
-    );
-    let integers = |old: &TensorFile, new: &mut TensorFile| {
-        copy(old, new, |name| (!name.contains("head.bias")).then(|| name.into()));
-        new.insert("base_model.model.head.bias", &Tensor::from_vec([2], vec![1i64, 2]).unwrap()).unwrap();
-    };
-    with_tensors(integers, ErrorKind::Unsupported, "\"base_model.model.head.bias\" holds integers, i64");
-}
-
-#[test]
-fn configurations_that_mean_something_else() {
-    let unsupported = ErrorKind::Unsupported;
-    for other in ["LOHA", "LOKR", "ADALORA", "IA3", "lora", ""] {
-        let part = format!(
-            "adapters of peft_type {other:?} are not supported; supported are LORA, LORA_K, LORA_EQ3, FLORA, PARAMETERS"
-        );
-        with_config("\"LORA\"", &format!("{other:?}"), unsupported, &part);
-    }
-    for (member, part) in [
-        ("\"lora_bias\": true", "\"lora_bias\" is set"),
-        ("\"layer_replication\": [[0, 4]]", "\"layer_replication\" is set"),
-        ("\"init_lora_weights\": \"pissa_niter_4\"", "the start \"pissa_niter_4\""),
-    ] {
-        with_config("\"peft_type\"", &format!("{member}, \"peft_type\""), unsupported, part);
-    }
-    let format = ErrorKind::Format;
-    with_config("\"r\": 2,", "", format, "there is no rank \"r\" for layer \"stem\"");
-    with_config("\"r\": 2", "\"r\": 0", format, "the rank of layer \"stem\" is 0");
-    with_config("\"r\": 2", "\"r\": -1", format, "not a configuration of adapters");
-    with_config("\"lora_alpha\": 2.0", "\"lora_alpha\": null", format, "there is no \"lora_alpha\"");
-    with_config("\"rank_pattern\": {}", "\"rank_pattern\": {\"(\": 2}", format, "a pattern is no regular expression");
-    with_config(
-        "\"rank_pattern\": {}",
-        "\"rank_pattern\": {\"a\": 2, \"a\": 3}",
-        format,
-        "the pattern \"a\" is there twice",
-    );
-    with_config("\"bias\": \"none\"", "\"bias\": \"some\"", format, "\"bias\" is \"some\"");
-    with_config("\"lora_dropout\": 0.0", "\"lora_dropout\": 2.0", ErrorKind::Value, "dropout");
-    with_config("\"bias\": \"none\"", "\"bias\": \"all\"", ErrorKind::Value, "tensors are missing: \"bn.bias\"");
-    // A rank that would need all memory is a shape that differs, not an allocation.
-    with_config("\"r\": 2", "\"r\": 99999999999", ErrorKind::Shape, "in the model");
-}
-
-#[test]
-fn files_that_are_none() {
-    let write = |file: &'static str, bytes: &'static [u8]| {
-        move |path: &std::path::Path| fs::write(path.join(file), bytes).unwrap()
-    };
-    refused(write(CONFIG, b""), ErrorKind::Format, "not a configuration of adapters");
-    refused(write(CONFIG, b"[1, 2]"), ErrorKind::Format, "not a configuration of adapters");
-    refused(write(CONFIG, b"{}"), ErrorKind::Format, "peft_type");
-    refused(write(CONFIG, &[0xff; 100]), ErrorKind::Format, "not a configuration of adapters");
-    refused(write(TENSORS, b"no"), ErrorKind::Format, TENSORS);
-    refused(|path| fs::remove_file(path.join(CONFIG)).unwrap(), ErrorKind::Io, CONFIG);
-    refused(|path| fs::remove_file(path.join(TENSORS)).unwrap(), ErrorKind::Io, TENSORS);
-    let pickle = |path: &std::path::Path| fs::rename(path.join(TENSORS), path.join("adapter_model.bin")).unwrap();
-    refused(pickle, ErrorKind::Io, "adapter_model.bin is a pickle");
-    for keep in [0, 7, 100, 900] {
-        let cut = move |path: &std::path::Path| {
-            let bytes = fs::read(path.join(TENSORS)).unwrap();
-            fs::write(path.join(TENSORS), &bytes[..keep]).unwrap();
-        };
-        refused(cut, ErrorKind::Format, TENSORS);
-    }
 }
 
 #[test]

@@ -139,7 +139,7 @@ impl<T: Scalar> Layout<T> for Theirs {
         if let Some((layer, part)) = name.rsplit_once(PARAMETER)
             && let Some(layer) = layer_before(layer)
         {
-            return Ok(adapter(layer, part));
+            return Ok(adapter(layer, &format!("{PARAMETER}{part}")));
         }
         let (layer, part) = name.rsplit_once('.').unwrap_or(("", name));
         if ["lora_E", "lora_A", "lora_B"].contains(&part) {
@@ -153,19 +153,20 @@ impl<T: Scalar> Layout<T> for Theirs {
         check("authors::load", site, names)?;
         let sizes = site.modes();
         let core = match names {
-            Names::Layers => held.get("G"),
+            Names::Layers => held.get(&format!("{PARAMETER}G")),
             Names::Matrices => held.get("lora_E"),
         };
         // Of a core that is missing or has another order nothing follows: rank 1 is as good as any.
-        let mut ranks = core.filter(|core| core.len() == sizes.len()).cloned().unwrap_or(vec![1; sizes.len()]);
+        let ranks = core.filter(|core| core.len() == sizes.len()).cloned().unwrap_or(vec![1; sizes.len()]);
         if names == Names::Matrices {
             let parts =
                 [("lora_E", ranks.clone()), ("lora_A", vec![ranks[1], sizes[0]]), ("lora_B", vec![sizes[1], ranks[0]])];
             return Ok(parts.map(|(part, shape)| (part.to_string(), shape)).into());
         }
         let factors = sizes.iter().zip(&ranks).enumerate();
-        let mut parts: Shapes = factors.map(|(n, (&size, &rank))| (n.to_string(), vec![size, rank])).collect();
-        parts.insert("G".to_string(), std::mem::take(&mut ranks));
+        let mut parts: Shapes =
+            factors.map(|(n, (&size, &rank))| (format!("{PARAMETER}{n}"), vec![size, rank])).collect();
+        parts.insert(format!("{PARAMETER}G"), ranks);
         Ok(parts)
     }
 
@@ -179,9 +180,9 @@ impl<T: Scalar> Layout<T> for Theirs {
             let a: Tensor<T, ndarray::Ix2> = take("lora_A")?.into_order()?;
             (e.permute(&[1, 0])?.to_contiguous()?, vec![a.t().to_contiguous()?, take("lora_B")?.into_order()?])
         } else {
-            let factors = (0..site.shape().len()).map(|n| take(&n.to_string())?.into_order());
+            let factors = (0..site.shape().len()).map(|n| take(&format!("{PARAMETER}{n}"))?.into_order());
             let factors = factors.collect::<Result<_>>()?;
-            (take("G")?, factors)
+            (take(&format!("{PARAMETER}G"))?, factors)
         };
         Ok(Box::new(FloraAdapter::new(site, core, factors, self.scale)?))
     }

@@ -134,6 +134,10 @@ pub(super) fn read<T: Scalar, M: Module<T> + ?Sized>(
         let site = Site::of_layer(layer.clone(), *found)?;
         let held = names.iter().map(|(part, name)| Ok((part.clone(), checkpoint.shape(name)?.to_vec())));
         let parts = layout.parts(&site, &held.collect::<Result<_>>()?)?;
+        if let Some((part, shape)) = parts.iter().find(|(_, shape)| shape.contains(&0)) {
+            let message = format!("{:?} has rank 0, shape {shape:?}; the smallest is 1", joined(layer, part));
+            return Err(origin.error(ErrorKind::Rank, message));
+        }
         for (part, wanted) in &parts {
             match names.get(part) {
                 None => differences.missing(joined(layer, part)),
