@@ -1,4 +1,8 @@
-//! Ctrl-C, and the other signals that end a process.
+//! Ctrl-C.
+//!
+//! It is taken over whatever it did before: started in the background by a script, a process ignores it, and a run should still end well.
+//! The signals of a lost terminal and of an end that is asked for keep their meaning, so `nohup` does what it is for; a run that they
+//! end goes on from its checkpoint, as after any kill.
 
 use crate::error::{Error, ErrorKind, Result};
 use std::sync::{
@@ -19,10 +23,10 @@ impl Interrupt {
     pub(super) fn listen() -> Result<Self> {
         static HANDLER: OnceLock<Result<(), String>> = OnceLock::new();
         // A process has one handler, once and for all.
-        HANDLER.get_or_init(|| ctrlc::try_set_handler(pressed).map_err(|e| e.to_string())).clone().map_err(|e| {
-            let message = format!("Ctrl-C cannot be heard: {e}; the program has a handler of its own");
-            Error::new(ErrorKind::Unsupported, "Terminal::new", message)
-        })?;
+        HANDLER
+            .get_or_init(|| ctrlc::set_handler(pressed).map_err(|e| e.to_string()))
+            .clone()
+            .map_err(|e| Error::new(ErrorKind::Unsupported, "Terminal::new", format!("Ctrl-C cannot be heard: {e}")))?;
         if LISTENING.fetch_add(1, Ordering::SeqCst) == 0 {
             PRESSED.store(0, Ordering::SeqCst);
         }
