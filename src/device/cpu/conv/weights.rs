@@ -24,7 +24,8 @@ const CHANNELS: usize = 6;
 /// Registers of a run that are computed together, at most.
 const REGISTERS: usize = 4;
 
-/// Positions whose entries, one tile's share of them, stay in the first-level cache.
+/// Positions that a tile of sums stays in registers for. Their entries, one tile's share, come from the second-level cache, which costs less than
+/// breaking sums off more often.
 const STRETCH: usize = 256;
 
 /// Lanes of the widest register, of the smallest number.
