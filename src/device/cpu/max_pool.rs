@@ -5,14 +5,13 @@
 
 use super::{
     Cpu,
-    conv::{Block, block_rows, blocks},
+    conv::{block_rows, blocks, for_each_block},
     vectorized,
 };
 use crate::{
     device::conv::{Axis, Geometry},
     scalar::Scalar,
 };
-use rayon::prelude::*;
 
 /// The positions, in rows of channels, of the entries in a window of an image.
 fn window<'a>(axes: &'a [Axis; 3], at: [usize; 3]) -> impl Iterator<Item = usize> + 'a {
@@ -33,20 +32,12 @@ fn beats<T: Scalar>(x: T, best: T) -> bool {
     x > best || x.is_nan()
 }
 
-fn run<T: Scalar>(cpu: &Cpu, blocks: Vec<Block<T>>, work: impl Fn(Block<T>) + Sync) {
-    if cpu.thread_count() == 1 || blocks.len() == 1 {
-        blocks.into_iter().for_each(work);
-    } else {
-        cpu.install(|| blocks.into_par_iter().for_each(&work));
-    }
-}
-
 pub(crate) fn forward<T: Scalar>(cpu: &Cpu, g: &Geometry, x: &[T], out: &mut [T]) {
     let axes = [0, 1, 2].map(|mode| g.forward(mode));
     let (n, [deep, high, wide]) = (g.c_in, g.output);
     let image = g.input.iter().product::<usize>() * n;
     let height = block_rows(cpu, g.batch * deep, high, 4 * wide * n * size_of::<T>());
-    run(cpu, blocks(out, [deep, high, wide * n], height), |block| {
+    for_each_block(cpu, blocks(out, [deep, high, wide * n], height), |block| {
         let x = &x[block.image * image..(block.image + 1) * image];
         vectorized(
             #[inline(always)]
@@ -77,7 +68,7 @@ pub(crate) fn backward<T: Scalar>(cpu: &Cpu, g: &Geometry, x: &[T], dy: &[T], ou
         let end = (to + g.before[m]).div_ceil(g.stride[m]).min(g.output[m]);
         first..end.max(first)
     };
-    run(cpu, blocks(out, [g.input[0], g.input[1], row], height), |block| {
+    for_each_block(cpu, blocks(out, [g.input[0], g.input[1], row], height), |block| {
         let x = &x[block.image * image..(block.image + 1) * image];
         // The block's entries among the image's, in rows of channels.
         let start = (block.plane * g.input[1] + block.row) * g.input[2];

@@ -2,11 +2,10 @@
 
 use super::{
     Cpu,
-    conv::{Block, block_rows, blocks},
+    conv::{Block, block_rows, blocks, for_each_block},
     vectorized,
 };
 use crate::{device::resample::Mix, scalar::Scalar};
-use rayon::prelude::*;
 
 pub(crate) fn resample<T: Scalar>(cpu: &Cpu, channels: usize, mixes: &[Mix<T>; 3], x: &[T], out: &mut [T]) {
     if out.is_empty() {
@@ -35,11 +34,7 @@ pub(crate) fn resample<T: Scalar>(cpu: &Cpu, channels: usize, mixes: &[Mix<T>; 3
         );
     };
     let blocks = blocks(out, [deep.result(), high.result(), row], height);
-    if cpu.thread_count() == 1 || blocks.len() == 1 {
-        blocks.into_iter().for_each(work);
-    } else {
-        cpu.install(|| blocks.into_par_iter().for_each(work));
-    }
+    for_each_block(cpu, blocks, work);
 }
 
 /// `out[i, c] += factor sum_j wide[i, j] line[j, c]`

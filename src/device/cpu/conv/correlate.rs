@@ -6,7 +6,7 @@
 //! that stays in the second-level cache serves all positions of a block before the next.
 #![allow(clippy::needless_range_loop, clippy::manual_memcpy)] // Loops over registers by number are unrolled, and their arrays stay in registers.
 
-use super::{Axes, Block, block_rows, blocks, tile::Cut, winograd};
+use super::{Axes, Block, block_rows, blocks, for_each_block, tile::Cut, winograd};
 use crate::{
     device::{
         conv::Axis,
@@ -185,11 +185,7 @@ pub(super) fn correlate<T: Scalar>(
         passes.iter().enumerate().for_each(|(i, pass)| job.pass(i, pass));
     };
     let blocks = blocks(out, [result[0], result[1], row], height);
-    if cpu.thread_count() == 1 || blocks.len() == 1 {
-        blocks.into_iter().for_each(work);
-    } else {
-        cpu.install(|| blocks.into_par_iter().for_each(work));
-    }
+    for_each_block(cpu, blocks, work);
 }
 
 /// The bias of each group in whole registers; zeros where there is none.

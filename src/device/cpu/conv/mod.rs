@@ -22,6 +22,7 @@ use crate::{
     scalar::Scalar,
 };
 use correlate::{Filter, Shape, correlate};
+use rayon::prelude::*;
 
 /// Bytes of source and result that a block may hold: a part of the second-level cache.
 const BLOCK: usize = 384 << 10;
@@ -156,6 +157,19 @@ pub(in crate::device::cpu) fn blocks<T>(
         out.chunks_mut(height * row).enumerate().map(block)
     };
     out.chunks_mut(rows * row).enumerate().flat_map(of_plane).collect()
+}
+
+/// Does some work for each block, shared among the threads.
+pub(in crate::device::cpu) fn for_each_block<T: Scalar>(
+    cpu: &Cpu,
+    blocks: Vec<Block<'_, T>>,
+    work: impl Fn(Block<'_, T>) + Sync,
+) {
+    if cpu.thread_count() == 1 || blocks.len() == 1 {
+        blocks.into_iter().for_each(work);
+    } else {
+        cpu.install(|| blocks.into_par_iter().for_each(&work));
+    }
 }
 
 /// Planes and row ranges of `[planes, rows]`, `height` rows each.

@@ -17,6 +17,7 @@
 use super::{
     Axes, BLOCK, Block, blocks,
     correlate::{Filter, Multiply, Run, Shape, panels, stretches},
+    for_each_block,
 };
 use crate::{
     device::{
@@ -92,11 +93,7 @@ pub(super) fn correlate<T: Scalar>(
         results.write(filter.bias, filter.bias_period, wide.count, block.out);
     };
     let blocks = blocks(out, [1, high.count, wide.count * shape.result], 2 * tile_rows);
-    if cpu.thread_count() == 1 || blocks.len() == 1 {
-        blocks.into_iter().for_each(work);
-    } else {
-        cpu.install(|| blocks.into_par_iter().for_each(work));
-    }
+    for_each_block(cpu, blocks, work);
 }
 
 /// The weight seen through the transform, as 16 times the panels of a pass with one tap.

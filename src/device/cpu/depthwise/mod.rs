@@ -19,14 +19,13 @@ pub(crate) use weights::weight_gradient;
 
 use super::{
     Cpu, HostBlock, arch,
-    conv::{Axes, Block, blocks},
+    conv::{Axes, Block, blocks, for_each_block},
 };
 use crate::{
     device::conv::{Axis, Geometry},
     scalar::Scalar,
 };
 use pulp::Simd;
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Columns of the result that are computed together: a divisor of the usual sizes of images (224 / 2^n).
@@ -223,9 +222,5 @@ pub(crate) fn correlate<T: Scalar>(
         }
     };
     let blocks = blocks(out, [result[0], result[1], row], height);
-    if cpu.thread_count() == 1 || blocks.len() == 1 {
-        blocks.into_iter().for_each(work);
-    } else {
-        cpu.install(|| blocks.into_par_iter().for_each(work));
-    }
+    for_each_block(cpu, blocks, work);
 }
