@@ -69,7 +69,14 @@ pub(crate) fn driver(operation: &'static str, result: CUresult) -> Result<()> {
         CUresult::CUDA_ERROR_OUT_OF_MEMORY => ErrorKind::Memory,
         _ => ErrorKind::Device,
     };
-    Err(Error::new(kind, operation, format!("the CUDA driver reports {result:?} ({text})")))
+    let advice = match result {
+        CUresult::CUDA_ERROR_STUB_LIBRARY => {
+            "; the libcuda that the loader found is the toolkit's stub, to link against: take its folder off LD_LIBRARY_PATH, or \
+             install NVIDIA's driver"
+        }
+        _ => "",
+    };
+    Err(Error::new(kind, operation, format!("the CUDA driver reports {result:?} ({text}){advice}")))
 }
 
 pub(crate) fn blas(operation: &'static str, status: cublasStatus_t) -> Result<()> {
