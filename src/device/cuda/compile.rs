@@ -13,11 +13,36 @@ pub(crate) enum Source {
     Cast,
     Reduce,
     Contract,
+    Activation,
+    Softmax,
+    Normalise,
+    Channels,
+    Losses,
+    Dropout,
+    Optimizer,
+    Gather,
+    Positions,
+    Place,
 }
 
 impl Source {
     #[cfg(test)]
-    pub(crate) const ALL: [Source; 4] = [Source::Elementwise, Source::Cast, Source::Reduce, Source::Contract];
+    pub(crate) const ALL: &[Source] = &[
+        Source::Elementwise,
+        Source::Cast,
+        Source::Reduce,
+        Source::Contract,
+        Source::Activation,
+        Source::Softmax,
+        Source::Normalise,
+        Source::Channels,
+        Source::Losses,
+        Source::Dropout,
+        Source::Optimizer,
+        Source::Gather,
+        Source::Positions,
+        Source::Place,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -25,6 +50,16 @@ impl Source {
             Source::Cast => "cast",
             Source::Reduce => "reduce",
             Source::Contract => "contract",
+            Source::Activation => "activation",
+            Source::Softmax => "softmax",
+            Source::Normalise => "normalise",
+            Source::Channels => "channels",
+            Source::Losses => "losses",
+            Source::Dropout => "dropout",
+            Source::Optimizer => "optimizer",
+            Source::Gather => "gather",
+            Source::Positions => "positions",
+            Source::Place => "place",
         }
     }
 
@@ -35,6 +70,16 @@ impl Source {
             Source::Cast => include_str!("kernels/cast.cu"),
             Source::Reduce => include_str!("kernels/reduce.cu"),
             Source::Contract => include_str!("kernels/contract.cu"),
+            Source::Activation => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/activation.cu")),
+            Source::Softmax => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/softmax.cu")),
+            Source::Normalise => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/normalise.cu")),
+            Source::Channels => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/channels.cu")),
+            Source::Losses => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/losses.cu")),
+            Source::Dropout => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/dropout.cu")),
+            Source::Optimizer => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/optimizer.cu")),
+            Source::Gather => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/gather.cu")),
+            Source::Positions => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/positions.cu")),
+            Source::Place => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/place.cu")),
         };
         [include_str!("kernels/common.cuh"), own].concat()
     }
@@ -201,7 +246,7 @@ mod tests {
             return println!("skipped: no libnvrtc ({error})");
         }
         let mut checked = 0;
-        for source in Source::ALL {
+        for &source in Source::ALL {
             for target in [Target::Virtual(80), Target::Virtual(90), Target::Real(80), Target::Real(90)] {
                 let image = compile(source, target).unwrap();
                 assert!(!image.is_empty());
