@@ -173,7 +173,10 @@ impl<T: Element> Storage<T> {
             *block = Arc::new(block.duplicate()?);
         }
         match Arc::get_mut(block) {
-            Some(block) => Ok(block),
+            Some(block) => {
+                block.forget_shadow();
+                Ok(block)
+            }
             None => unreachable!("a block made a line above has one owner"),
         }
     }

@@ -1,7 +1,10 @@
 //! Blocks of elements on a GPU, and their way there and back.
 #![allow(unsafe_code)]
 
-use super::context::{Cuda, driver};
+use super::{
+    context::{Cuda, driver},
+    rounded::Shadow,
+};
 use crate::{error::Result, scalar::Element};
 use cudarc::driver::sys;
 use std::marker::PhantomData;
@@ -13,6 +16,7 @@ pub(crate) struct CudaBlock<T: Element> {
     address: u64,
     class: usize,
     len: usize,
+    shadow: Shadow,
     element: PhantomData<T>,
 }
 
@@ -31,7 +35,7 @@ impl Cuda {
             0 => (0, 0),
             _ => self.take(len.saturating_mul(size_of::<T>()))?,
         };
-        Ok(CudaBlock { gpu: self.clone(), address, class, len, element: PhantomData })
+        Ok(CudaBlock { gpu: self.clone(), address, class, len, shadow: Shadow::default(), element: PhantomData })
     }
 
     /// A block with these values; they are copied before this returns, and arrive in the order of the stream.
@@ -49,6 +53,16 @@ impl Cuda {
 impl<T: Element> CudaBlock<T> {
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// What is kept of the block in bf16.
+    pub(crate) fn shadow(&self) -> &Shadow {
+        &self.shadow
+    }
+
+    /// The block is about to be written: a rounded copy would be of other values.
+    pub(crate) fn forget_shadow(&mut self) {
+        self.shadow = Shadow::default();
     }
 
     /// The address of the element at `position`.

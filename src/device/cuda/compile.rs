@@ -13,11 +13,22 @@ pub(crate) enum Source {
     Cast,
     Reduce,
     Contract,
+    Conv,
+    Depthwise,
+    Attention,
 }
 
 impl Source {
     #[cfg(test)]
-    pub(crate) const ALL: [Source; 4] = [Source::Elementwise, Source::Cast, Source::Reduce, Source::Contract];
+    pub(crate) const ALL: &[Source] = &[
+        Source::Elementwise,
+        Source::Cast,
+        Source::Reduce,
+        Source::Contract,
+        Source::Conv,
+        Source::Depthwise,
+        Source::Attention,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -25,6 +36,9 @@ impl Source {
             Source::Cast => "cast",
             Source::Reduce => "reduce",
             Source::Contract => "contract",
+            Source::Conv => "conv",
+            Source::Depthwise => "depthwise",
+            Source::Attention => "attention",
         }
     }
 
@@ -35,8 +49,20 @@ impl Source {
             Source::Cast => include_str!("kernels/cast.cu"),
             Source::Reduce => include_str!("kernels/reduce.cu"),
             Source::Contract => include_str!("kernels/contract.cu"),
+            Source::Conv => include_str!("kernels/conv.cu"),
+            Source::Depthwise => include_str!("kernels/depthwise.cu"),
+            Source::Attention => include_str!("kernels/attention.cu"),
         };
-        [include_str!("kernels/common.cuh"), own].concat()
+        [include_str!("kernels/common.cuh"), self.shared(), own].concat()
+    }
+
+    /// What several files have in common beside the loops.
+    fn shared(self) -> &'static str {
+        match self {
+            Source::Conv | Source::Depthwise => include_str!("kernels/windows.cuh"),
+            Source::Attention => include_str!("kernels/philox.cuh"),
+            _ => "",
+        }
     }
 }
 
@@ -201,7 +227,7 @@ mod tests {
             return println!("skipped: no libnvrtc ({error})");
         }
         let mut checked = 0;
-        for source in Source::ALL {
+        for &source in Source::ALL {
             for target in [Target::Virtual(80), Target::Virtual(90), Target::Real(80), Target::Real(90)] {
                 let image = compile(source, target).unwrap();
                 assert!(!image.is_empty());
@@ -215,6 +241,7 @@ mod tests {
                             let size = |letter| match letter {
                                 'f' => 4,
                                 'n' => size_of::<launch::Nest>(),
+                                'g' => size_of::<launch::Images>(),
                                 _ => 8,
                             };
                             (name, letters.chars().map(size).collect::<Vec<usize>>())
