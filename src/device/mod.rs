@@ -162,12 +162,6 @@ impl Device {
     }
 }
 
-/// The error of an operation that has no CUDA kernel yet.
-#[cfg(feature = "cuda")]
-pub(crate) fn cpu_only(operation: &'static str) -> Error {
-    Error::new(ErrorKind::Unsupported, operation, "not on CUDA yet; move the tensors to the cpu with to_device")
-}
-
 impl Default for Device {
     fn default() -> Self {
         Self::cpu()

@@ -5,9 +5,9 @@ use super::{
     context::{Cuda, driver},
     rounded::Shadow,
 };
-use crate::{error::Result, scalar::Element};
+use crate::{device::cpu::HostBlock, error::Result, scalar::Element};
 use cudarc::driver::sys;
-use std::marker::PhantomData;
+use std::{marker::PhantomData, sync::Arc};
 
 /// `len` elements in a GPU's memory; dropped, the memory waits for reuse.
 pub(crate) struct CudaBlock<T: Element> {
@@ -17,6 +17,8 @@ pub(crate) struct CudaBlock<T: Element> {
     class: usize,
     len: usize,
     shadow: Shadow,
+    /// The same elements on the host, where they are known there: indices are checked without waiting for the GPU.
+    host: Option<Arc<HostBlock<T>>>,
     element: PhantomData<T>,
 }
 
@@ -35,7 +37,8 @@ impl Cuda {
             0 => (0, 0),
             _ => self.take(len.saturating_mul(size_of::<T>()))?,
         };
-        Ok(CudaBlock { gpu: self.clone(), address, class, len, shadow: Shadow::default(), element: PhantomData })
+        let (host, shadow) = (None, Shadow::default());
+        Ok(CudaBlock { gpu: self.clone(), address, class, len, host, shadow, element: PhantomData })
     }
 
     /// A block with these values; they are copied before this returns, and arrive in the order of the stream.
@@ -63,6 +66,16 @@ impl<T: Element> CudaBlock<T> {
     /// The block is about to be written: a rounded copy would be of other values.
     pub(crate) fn forget_shadow(&mut self) {
         self.shadow = Shadow::default();
+    }
+
+    /// Keeps what was uploaded, or forgets it since the block is about to change.
+    pub(crate) fn remember(&mut self, host: Option<Arc<HostBlock<T>>>) {
+        self.host = host;
+    }
+
+    /// The elements on the host, where they are known there.
+    pub(crate) fn remembered(&self) -> Option<&Arc<HostBlock<T>>> {
+        self.host.as_ref()
     }
 
     /// The address of the element at `position`.

@@ -16,6 +16,16 @@ pub(crate) enum Source {
     Conv,
     Depthwise,
     Attention,
+    Activation,
+    Softmax,
+    Normalise,
+    Channels,
+    Losses,
+    Dropout,
+    Optimizer,
+    Gather,
+    Positions,
+    Place,
 }
 
 impl Source {
@@ -28,6 +38,16 @@ impl Source {
         Source::Conv,
         Source::Depthwise,
         Source::Attention,
+        Source::Activation,
+        Source::Softmax,
+        Source::Normalise,
+        Source::Channels,
+        Source::Losses,
+        Source::Dropout,
+        Source::Optimizer,
+        Source::Gather,
+        Source::Positions,
+        Source::Place,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -39,6 +59,16 @@ impl Source {
             Source::Conv => "conv",
             Source::Depthwise => "depthwise",
             Source::Attention => "attention",
+            Source::Activation => "activation",
+            Source::Softmax => "softmax",
+            Source::Normalise => "normalise",
+            Source::Channels => "channels",
+            Source::Losses => "losses",
+            Source::Dropout => "dropout",
+            Source::Optimizer => "optimizer",
+            Source::Gather => "gather",
+            Source::Positions => "positions",
+            Source::Place => "place",
         }
     }
 
@@ -52,6 +82,16 @@ impl Source {
             Source::Conv => include_str!("kernels/conv.cu"),
             Source::Depthwise => include_str!("kernels/depthwise.cu"),
             Source::Attention => include_str!("kernels/attention.cu"),
+            Source::Activation => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/activation.cu")),
+            Source::Softmax => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/softmax.cu")),
+            Source::Normalise => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/normalise.cu")),
+            Source::Channels => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/channels.cu")),
+            Source::Losses => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/losses.cu")),
+            Source::Dropout => include_str!("kernels/dropout.cu"),
+            Source::Optimizer => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/optimizer.cu")),
+            Source::Gather => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/gather.cu")),
+            Source::Positions => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/positions.cu")),
+            Source::Place => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/place.cu")),
         };
         [include_str!("kernels/common.cuh"), self.shared(), own].concat()
     }
@@ -60,7 +100,7 @@ impl Source {
     fn shared(self) -> &'static str {
         match self {
             Source::Conv | Source::Depthwise => include_str!("kernels/windows.cuh"),
-            Source::Attention => include_str!("kernels/philox.cuh"),
+            Source::Attention | Source::Dropout => include_str!("kernels/philox.cuh"),
             _ => "",
         }
     }

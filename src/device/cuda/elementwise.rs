@@ -36,7 +36,7 @@ pub(crate) fn start<T: Element>(block: &CudaBlock<T>, layout: &Layout) -> Arg {
 }
 
 /// A number of the kernel's type.
-fn number<T: Scalar>(x: T) -> Arg {
+pub(crate) fn number<T: Scalar>(x: T) -> Arg {
     match T::DTYPE {
         DType::F32 => Arg::Float(x.f64() as f32),
         _ => Arg::Double(x.f64()),

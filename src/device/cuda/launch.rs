@@ -224,6 +224,70 @@ pub(crate) fn rows(rows: usize, inner: usize, row_stride: isize, inner_stride: i
     Rows { by_block, splits }
 }
 
+/// Which of the kernels of a family (`FOR_ROWS` in rows.cuh) takes rows, and with how many blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RowKernel {
+    pub(crate) suffix: &'static str,
+    pub(crate) geometry: Geometry,
+}
+
+/// The kernel for rows of `n` entries of `bytes` each: a warp or a block holds a row in its registers, in packs of 16 bytes; longer rows are
+/// read again by a block of 1024 threads.
+pub(crate) fn row_kernel(bytes: usize, rows: usize, n: usize) -> RowKernel {
+    let packs = n.div_ceil(16 / bytes);
+    let (suffix, rows_of_block, threads) = match packs {
+        0..=32 => ("warp1", 8, THREADS),
+        33..=128 => ("warp4", 8, THREADS),
+        129..=256 => ("warp8", 8, THREADS),
+        257..=512 => ("block2", 1, THREADS),
+        513..=2048 => ("block8", 1, THREADS),
+        _ => ("long", 1, 1024),
+    };
+    let blocks = rows.div_ceil(rows_of_block).clamp(1, 1 << 20) as u32;
+    RowKernel { suffix, geometry: Geometry { blocks, threads: (threads, 1) } }
+}
+
+/// The same for kernels of which each block leaves sums of its rows: fewer blocks, a function of the sizes alone, so that sums repeat on
+/// any GPU.
+pub(crate) fn summing_row_kernel(bytes: usize, rows: usize, n: usize) -> RowKernel {
+    let mut kernel = row_kernel(bytes, rows, n);
+    let most = match kernel.suffix {
+        "warp1" => 1056,
+        "warp4" => 528,
+        _ => 264,
+    };
+    // Two rows a team at least, or the sums are as much work as the rows.
+    kernel.geometry.blocks = kernel.geometry.blocks.div_ceil(2).min(most);
+    kernel
+}
+
+/// Blocks of 32 x 32 threads for as many columns, 32 each.
+pub(crate) fn columns(count: usize) -> Geometry {
+    Geometry { blocks: count.div_ceil(32).clamp(1, 1 << 20) as u32, threads: (32, 32) }
+}
+
+/// How the kernels over `[groups, rows, channels]` share the work (channels.cu).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pieces {
+    /// `packs` or `single`: how many channels a thread takes.
+    pub(crate) suffix: &'static str,
+    pub(crate) lanes: usize,
+    pub(crate) pieces: usize,
+    pub(crate) geometry: Geometry,
+}
+
+/// Lanes along the channels, and pieces of the rows so that there are about `wanted` blocks. `pack` is 1 where channels cannot be
+/// taken pack by pack.
+pub(crate) fn pieces([groups, rows, channels]: [usize; 3], pack: usize, wanted: usize) -> Pieces {
+    let lanes = channels.div_ceil(pack).next_power_of_two().clamp(1, 32);
+    let tiles = channels.div_ceil(lanes * pack);
+    let at_once = THREADS as usize / lanes;
+    let fixed = groups.saturating_mul(tiles).max(1);
+    let pieces = wanted.div_ceil(fixed).clamp(1, rows.div_ceil(8 * at_once).max(1));
+    let suffix = if pack > 1 { "packs" } else { "single" };
+    Pieces { suffix, lanes, pieces, geometry: items(fixed.saturating_mul(pieces)) }
+}
+
 /// The transpose hidden in a copy: which loop the source runs along.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Transpose {
@@ -317,6 +381,100 @@ pub(crate) const KERNELS: &[(Source, &str, &str)] = &[
     (Source::Depthwise, "depthwise_finish_*", "ppiii"),
     (Source::Attention, "soften_*", "ppppiiitiiiiiin"),
     (Source::Attention, "soften_back_*", "pppppppiiitiiiiiinn"),
+    (Source::Reduce, "total_scaled_*", "ppiid"),
+    (Source::Reduce, "fold_*", "pppiii"),
+    (Source::Activation, "activate_0_*", "ppi"),
+    (Source::Activation, "activate_back_0_*", "pppi"),
+    (Source::Activation, "activate_1_*", "ppi"),
+    (Source::Activation, "activate_back_1_*", "pppi"),
+    (Source::Activation, "activate_2_*", "ppi"),
+    (Source::Activation, "activate_back_2_*", "pppi"),
+    (Source::Activation, "activate_3_*", "ppi"),
+    (Source::Activation, "activate_back_3_*", "pppi"),
+    (Source::Activation, "activate_4_*", "ppi"),
+    (Source::Activation, "activate_back_4_*", "pppi"),
+    (Source::Activation, "activate_5_*", "ppi"),
+    (Source::Activation, "activate_back_5_*", "pppi"),
+    (Source::Activation, "activate_6_*", "ppi"),
+    (Source::Activation, "activate_back_6_*", "pppi"),
+    (Source::Activation, "activate_7_*", "ppi"),
+    (Source::Activation, "activate_back_7_*", "pppi"),
+    (Source::Activation, "activate_8_*", "ppi"),
+    (Source::Activation, "activate_back_8_*", "pppi"),
+    (Source::Softmax, "softmax_warp1_*", "ppiiipni"),
+    (Source::Softmax, "softmax_back_warp1_*", "pppiii"),
+    (Source::Softmax, "softmax_warp4_*", "ppiiipni"),
+    (Source::Softmax, "softmax_back_warp4_*", "pppiii"),
+    (Source::Softmax, "softmax_warp8_*", "ppiiipni"),
+    (Source::Softmax, "softmax_back_warp8_*", "pppiii"),
+    (Source::Softmax, "softmax_block2_*", "ppiiipni"),
+    (Source::Softmax, "softmax_back_block2_*", "pppiii"),
+    (Source::Softmax, "softmax_block8_*", "ppiiipni"),
+    (Source::Softmax, "softmax_back_block8_*", "pppiii"),
+    (Source::Softmax, "softmax_long_*", "ppiiipni"),
+    (Source::Softmax, "softmax_back_long_*", "pppiii"),
+    (Source::Softmax, "softmax_columns_*", "ppiiii"),
+    (Source::Softmax, "softmax_columns_back_*", "pppiiii"),
+    (Source::Normalise, "normalise_warp1_*", "pppppiiit"),
+    (Source::Normalise, "normalise_back_warp1_*", "ppppppiii"),
+    (Source::Normalise, "normalise_warp4_*", "pppppiiit"),
+    (Source::Normalise, "normalise_back_warp4_*", "ppppppiii"),
+    (Source::Normalise, "normalise_warp8_*", "pppppiiit"),
+    (Source::Normalise, "normalise_back_warp8_*", "ppppppiii"),
+    (Source::Normalise, "normalise_block2_*", "pppppiiit"),
+    (Source::Normalise, "normalise_back_block2_*", "ppppppiii"),
+    (Source::Normalise, "normalise_block8_*", "pppppiiit"),
+    (Source::Normalise, "normalise_back_block8_*", "ppppppiii"),
+    (Source::Normalise, "normalise_long_*", "pppppiiit"),
+    (Source::Normalise, "normalise_back_long_*", "pppppiii"),
+    (Source::Normalise, "normalise_columns_*", "ppppiii"),
+    (Source::Channels, "squares_packs_*", "ppiiiii"),
+    (Source::Channels, "sums_packs_*", "ppppiiiii"),
+    (Source::Channels, "moments_packs_*", "ppiiii"),
+    (Source::Channels, "affine_packs_*", "pppppiiiii"),
+    (Source::Channels, "combine_packs_*", "pppppppiiiii"),
+    (Source::Channels, "squares_single_*", "ppiiiii"),
+    (Source::Channels, "sums_single_*", "ppppiiiii"),
+    (Source::Channels, "moments_single_*", "ppiiii"),
+    (Source::Channels, "affine_single_*", "pppppiiiii"),
+    (Source::Channels, "combine_single_*", "pppppppiiiii"),
+    (Source::Channels, "moments_finish_*", "pppiii"),
+    (Source::Channels, "respond_*", "pppppiit"),
+    (Source::Channels, "respond_back_*", "pppppii"),
+    (Source::Channels, "respond_gains_*", "ppppppii"),
+    (Source::Losses, "cross_entropy_warp1_*", "ppippiiiidd"),
+    (Source::Losses, "cross_entropy_warp4_*", "ppippiiiidd"),
+    (Source::Losses, "cross_entropy_warp8_*", "ppippiiiidd"),
+    (Source::Losses, "cross_entropy_block2_*", "ppippiiiidd"),
+    (Source::Losses, "cross_entropy_block8_*", "ppippiiiidd"),
+    (Source::Losses, "cross_entropy_long_*", "ppippiiiidd"),
+    (Source::Losses, "binary_cross_entropy_*", "ppppit"),
+    (Source::Losses, "scale_by_*", "ppi"),
+    (Source::Dropout, "dropout_*", "ppiiiit"),
+    (Source::Optimizer, "step_*", "pii"),
+    (Source::Optimizer, "table_squares_*", "ppii"),
+    (Source::Gather, "outside", "pipini"),
+    (Source::Gather, "take_rows_4", "ppipii"),
+    (Source::Gather, "take_rows_8", "ppipii"),
+    (Source::Gather, "take_rows_16", "ppipii"),
+    (Source::Gather, "take_along_*", "ppipiiii"),
+    (Source::Gather, "add_along_*", "ppipiiii"),
+    (Source::Gather, "argmax_rows_*", "ppii"),
+    (Source::Gather, "argmax_columns_*", "ppiii"),
+    (Source::Gather, "keys_rows", "pipii"),
+    (Source::Gather, "keys_along", "pipiiiii"),
+    (Source::Gather, "sort_tiles", "pii"),
+    (Source::Gather, "sort_step", "piii"),
+    (Source::Gather, "add_runs_*", "ppppiiii"),
+    (Source::Gather, "join_runs_*", "pppiiii"),
+    (Source::Positions, "look_up_*", "ppippipiiit"),
+    (Source::Positions, "invert_index", "pppiii"),
+    (Source::Positions, "add_up_*", "ppppiiiiiit"),
+    (Source::Place, "put_1", "ppin"),
+    (Source::Place, "put_2", "ppin"),
+    (Source::Place, "put_4", "ppin"),
+    (Source::Place, "put_8", "ppin"),
+    (Source::Place, "put_16", "ppin"),
 ];
 
 /// Every kernel by its full name, with its arguments by letter.
@@ -422,6 +580,52 @@ mod tests {
         assert_eq!(rows(4096, 1 << 16, 1, 4096), Rows { by_block: false, splits: 32 });
         assert_eq!(rows(0, 5, 0, 1).splits, 1);
         assert_eq!(rows(7, 0, 1, 1).splits, 1);
+    }
+
+    #[test]
+    fn rows_go_to_the_kernel_that_holds_them() {
+        for bytes in [4, 8] {
+            for n in [1, 2, 31, 32, 33, 127, 128, 129, 768, 1000, 1024, 1025, 5000, 8192, 8193, 70_000] {
+                for count in [0, 1, 7, 8, 9, 100_000, 1 << 40] {
+                    let RowKernel { suffix, geometry } = row_kernel(bytes, count, n);
+                    let packs = n.div_ceil(16 / bytes);
+                    let holds = match suffix {
+                        "warp1" => 32,
+                        "warp4" => 128,
+                        "warp8" => 256,
+                        "block2" => 512,
+                        "block8" => 2048,
+                        _ => usize::MAX,
+                    };
+                    assert!(packs <= holds, "{n} entries of {bytes} bytes in {suffix}");
+                    assert_eq!(geometry.threads.0, if suffix == "long" { 1024 } else { THREADS });
+                    assert!((1..=1 << 20).contains(&geometry.blocks));
+                    let summing = summing_row_kernel(bytes, count, n);
+                    assert_eq!(summing.suffix, suffix);
+                    assert!((1..=1056).contains(&summing.geometry.blocks));
+                }
+            }
+        }
+        assert_eq!(row_kernel(4, 4096, 768).suffix, "warp8");
+        assert_eq!(row_kernel(4, 4096, 768).geometry.blocks, 512);
+        assert_eq!(row_kernel(4, 49_152, 128).suffix, "warp1");
+    }
+
+    #[test]
+    fn every_channel_of_every_row_is_one_blocks() {
+        for (pack, channels) in [(4, 4), (4, 96), (4, 192), (4, 1000), (1, 1), (1, 3), (1, 33), (2, 6), (2, 770)] {
+            for (groups, rows) in [(1, 1), (1, 50_000), (16, 49), (3, 700), (0, 5), (5, 0)] {
+                let plan = pieces([groups, rows, channels], pack, 2048);
+                assert!(plan.lanes.is_power_of_two() && plan.lanes <= 32);
+                let tiles = channels.div_ceil(plan.lanes * pack);
+                assert!(tiles == 1 || plan.lanes == 32);
+                let stretch = rows.div_ceil(plan.pieces);
+                assert!(stretch * plan.pieces >= rows);
+                assert_eq!(plan.geometry.blocks as usize, (groups * tiles).max(1) * plan.pieces);
+            }
+        }
+        let plan = pieces([16, 3136, 768], 4, 2048);
+        assert_eq!((plan.lanes, plan.pieces, plan.geometry.blocks), (32, 22, 2112));
     }
 
     #[test]
