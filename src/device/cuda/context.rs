@@ -10,7 +10,7 @@ use super::{
     resample::Uploaded,
 };
 use crate::{
-    device::precision::Precision,
+    device::{Memory, precision::Precision},
     error::{Error, ErrorKind, Result},
 };
 use cudarc::{
@@ -187,6 +187,12 @@ impl Cuda {
     /// Takes back a block from [`Cuda::take`].
     pub(crate) fn give(&self, address: u64, class: usize) {
         lock(&self.gpu.pool).give(class, address);
+    }
+
+    /// What tensors hold of the memory.
+    pub(crate) fn memory(&self) -> Memory {
+        let pool = lock(&self.gpu.pool);
+        Memory { held: pool.live, waiting: pool.cached, most: pool.most }
     }
 
     fn out_of_memory(&self, operation: &'static str, bytes: usize) -> Error {
