@@ -62,17 +62,19 @@ fn near<T: Scalar>(what: &str, got: f64, wanted: f64, size: f64) {
 
 /// Runs a generic case for singles and for doubles.
 macro_rules! both {
-    ($($name:ident)*) => {$(
+    ($($name:ident)*) => { both! { in cases: $($name)* } };
+    (in $file:ident: $($name:ident)*) => {$(
         #[test]
         fn $name() {
             let Some(device) = gpu(stringify!($name)) else { return };
-            cases::$name::<f32>(&device);
-            cases::$name::<f64>(&device);
+            $file::$name::<f32>(&device);
+            $file::$name::<f64>(&device);
         }
     )*};
 }
 
 both! { copies entrywise totals sums_over_modes products grams factorisations solvers repeats }
+both! { in rows: activations softmaxes norms_of_rows norms_of_channels losses dropouts picks positions steps placed networks_repeat }
 
 #[test]
 fn a_missing_library_or_device_is_an_error_that_says_what_to_install() {
@@ -101,15 +103,26 @@ fn kernels_compile_for_both_architectures() {
         return println!("skipped: no libnvrtc; kernels were not compiled");
     }
     let common = include_str!("../src/device/cuda/kernels/common.cuh");
+    let rows = include_str!("../src/device/cuda/kernels/rows.cuh");
     for (name, source) in [
         ("elementwise", include_str!("../src/device/cuda/kernels/elementwise.cu")),
         ("cast", include_str!("../src/device/cuda/kernels/cast.cu")),
         ("reduce", include_str!("../src/device/cuda/kernels/reduce.cu")),
         ("contract", include_str!("../src/device/cuda/kernels/contract.cu")),
+        ("activation", include_str!("../src/device/cuda/kernels/activation.cu")),
+        ("softmax", include_str!("../src/device/cuda/kernels/softmax.cu")),
+        ("normalise", include_str!("../src/device/cuda/kernels/normalise.cu")),
+        ("channels", include_str!("../src/device/cuda/kernels/channels.cu")),
+        ("losses", include_str!("../src/device/cuda/kernels/losses.cu")),
+        ("dropout", include_str!("../src/device/cuda/kernels/dropout.cu")),
+        ("optimizer", include_str!("../src/device/cuda/kernels/optimizer.cu")),
+        ("gather", include_str!("../src/device/cuda/kernels/gather.cu")),
+        ("positions", include_str!("../src/device/cuda/kernels/positions.cu")),
+        ("place", include_str!("../src/device/cuda/kernels/place.cu")),
     ] {
         for arch in ["compute_80", "compute_90"] {
             let options = cudarc::nvrtc::CompileOptions { arch: Some(arch), ..Default::default() };
-            let compiled = cudarc::nvrtc::compile_ptx_with_opts([common, source].concat(), options);
+            let compiled = cudarc::nvrtc::compile_ptx_with_opts([common, rows, source].concat(), options);
             let ptx = compiled.unwrap_or_else(|error| panic!("{name} for {arch}: {error}"));
             println!("{name} for {arch}: {} kernels", ptx.to_src().matches(".entry").count());
         }
@@ -196,3 +209,5 @@ fn threads_share_a_device_and_handles_may_go() {
 
 #[path = "cuda/cases.rs"]
 mod cases;
+#[path = "cuda/rows.rs"]
+mod rows;
