@@ -203,8 +203,9 @@ pub fn norms_of_channels<T: Scalar>(device: &Device) {
     };
     close("variance far from 0", &run(on(device, &far)), &run(far.clone()));
     // A channel of zeros has no direction.
-    let dead = normal::<T>(&[2, 3, 3, 8], 7).mul(&Tensor::from_fn(IxDyn(&[8]), |i| T::of((i[0] % 2) as f64)).unwrap());
-    let gains = [dead.unwrap(), normal::<T>(&[8], 8), normal::<T>(&[8], 9)];
+    let every_second = Tensor::from_fn(IxDyn(&[1, 1, 1, 8]), |i| T::of((i[3] % 2) as f64)).unwrap();
+    let dead = normal::<T>(&[2, 3, 3, 8], 7).mul(&every_second).unwrap();
+    let gains = [dead, normal::<T>(&[8], 8), normal::<T>(&[8], 9)];
     compare("grn of silent channels", device, &gains, |v| v[0].grn(&v[1], &v[2], 1e-6));
     compare("grn of no samples", device, &[normal::<T>(&[0, 3, 8], 1), gains[1].clone(), gains[2].clone()], |v| {
         v[0].grn(&v[1], &v[2], 1e-6)
@@ -282,11 +283,9 @@ pub fn picks<T: Scalar>(device: &Device) {
         let table = [normal::<T>(&[rows, width], 1)];
         let ids = Tensor::<i64, Ix1>::from_fn([count], |i| ((i[0] * i[0] / 3 + i[0]) % rows) as i64).unwrap();
         let short: Tensor<u32, Ix1> = ids.cast().unwrap();
-        for padding in [None, Some(0)] {
-            let what = format!("embedding of {count} in {rows} x {width}, {padding:?}");
-            compare(&what, device, &table, |v| v[0].embedding(&on(v[0].device(), &ids), padding));
-            compare(&what, device, &table, |v| v[0].embedding(&on(v[0].device(), &short), padding));
-        }
+        let what = format!("embedding of {count} in {rows} x {width}");
+        compare(&what, device, &table, |v| v[0].embedding(&on(v[0].device(), &ids), None));
+        compare(&what, device, &table, |v| v[0].embedding(&on(v[0].device(), &short), Some(0)));
         // One row for all: the longest run.
         let same = Tensor::<u32, Ix1>::full([count], rows as u32 / 2).unwrap();
         compare("embedding of one row", device, &table, |v| v[0].embedding(&on(v[0].device(), &same), None));
@@ -294,7 +293,7 @@ pub fn picks<T: Scalar>(device: &Device) {
     for shape in [&[1][..], &[3, 4, 5], &[40, 9], &[2, 33, 11], &[5000], &[3, 700], &[700, 3]] {
         let x = [normal::<T>(shape, 2)];
         for mode in 0..shape.len() {
-            for count in [1, 4, 3000] {
+            for count in [1, 4, 900] {
                 let mut wanted = shape.to_vec();
                 wanted[mode] = count;
                 let n = shape[mode];
