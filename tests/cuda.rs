@@ -46,12 +46,17 @@ fn tolerance<T: Scalar>() -> f64 {
 }
 
 fn close<T: Scalar, D: Dimension>(what: &str, got: &Tensor<T, D>, wanted: &Tensor<T, D>) {
+    let largest = wanted.to_vec().unwrap().iter().fold(1e-30, |m: f64, x| m.max(x.f64().abs()));
+    within(what, got, wanted, largest);
+}
+
+/// As close as sums of numbers of this size are: for results that cancel.
+fn within<T: Scalar, D: Dimension>(what: &str, got: &Tensor<T, D>, wanted: &Tensor<T, D>, size: f64) {
     assert!(!got.device().is_cpu(), "{what} ran on {}", got.device());
     assert_eq!(got.shape(), wanted.shape(), "{what}");
     let (got, wanted) = (got.to_vec().unwrap(), wanted.to_vec().unwrap());
-    let largest = wanted.iter().fold(1e-30, |m: f64, x| m.max(x.f64().abs()));
     for (i, (a, b)) in got.iter().zip(&wanted).enumerate() {
-        let same = (a.f64() - b.f64()).abs() <= tolerance::<T>() * largest || (a.is_nan() && b.is_nan());
+        let same = (a.f64() - b.f64()).abs() <= tolerance::<T>() * size || (a.is_nan() && b.is_nan());
         assert!(same || a == b, "{what}: entry {i} is {a}, not {b}");
     }
 }
@@ -91,20 +96,13 @@ fn agree<T: Scalar>(what: &str, device: &Device, operands: &[Tensor<T>], f: impl
 
 /// Runs a generic case for singles and for doubles.
 macro_rules! both {
-    (in $module:ident: $($name:ident)*) => {$(
+    ($($name:ident)*) => { both! { in cases: $($name)* } };
+    (in $file:ident: $($name:ident)*) => {$(
         #[test]
         fn $name() {
             let Some(device) = gpu(stringify!($name)) else { return };
-            $module::$name::<f32>(&device);
-            $module::$name::<f64>(&device);
-        }
-    )*};
-    ($($name:ident)*) => {$(
-        #[test]
-        fn $name() {
-            let Some(device) = gpu(stringify!($name)) else { return };
-            cases::$name::<f32>(&device);
-            cases::$name::<f64>(&device);
+            $file::$name::<f32>(&device);
+            $file::$name::<f64>(&device);
         }
     )*};
 }
@@ -112,6 +110,7 @@ macro_rules! both {
 both! { copies entrywise totals sums_over_modes products grams factorisations solvers repeats }
 both! { in images: convolutions depthwise transposed_convolutions pools resampling }
 both! { in attention: attention attention_with_terms }
+both! { in rows: activations softmaxes norms_of_rows norms_of_channels losses dropouts picks positions steps placed networks_repeat }
 
 #[test]
 fn a_missing_library_or_device_is_an_error_that_says_what_to_install() {
@@ -143,6 +142,7 @@ fn kernels_compile_for_both_architectures() {
         include_str!("../src/device/cuda/kernels/common.cuh"),
         include_str!("../src/device/cuda/kernels/windows.cuh"),
         include_str!("../src/device/cuda/kernels/philox.cuh"),
+        include_str!("../src/device/cuda/kernels/rows.cuh"),
     ]
     .concat();
     for (name, source) in [
@@ -153,6 +153,16 @@ fn kernels_compile_for_both_architectures() {
         ("conv", include_str!("../src/device/cuda/kernels/conv.cu")),
         ("depthwise", include_str!("../src/device/cuda/kernels/depthwise.cu")),
         ("attention", include_str!("../src/device/cuda/kernels/attention.cu")),
+        ("activation", include_str!("../src/device/cuda/kernels/activation.cu")),
+        ("softmax", include_str!("../src/device/cuda/kernels/softmax.cu")),
+        ("normalise", include_str!("../src/device/cuda/kernels/normalise.cu")),
+        ("channels", include_str!("../src/device/cuda/kernels/channels.cu")),
+        ("losses", include_str!("../src/device/cuda/kernels/losses.cu")),
+        ("dropout", include_str!("../src/device/cuda/kernels/dropout.cu")),
+        ("optimizer", include_str!("../src/device/cuda/kernels/optimizer.cu")),
+        ("gather", include_str!("../src/device/cuda/kernels/gather.cu")),
+        ("positions", include_str!("../src/device/cuda/kernels/positions.cu")),
+        ("place", include_str!("../src/device/cuda/kernels/place.cu")),
     ] {
         for arch in ["compute_80", "compute_90"] {
             let options = cudarc::nvrtc::CompileOptions { arch: Some(arch), ..Default::default() };
@@ -249,3 +259,5 @@ mod cases;
 mod images;
 #[path = "cuda/precision.rs"]
 mod precision;
+#[path = "cuda/rows.rs"]
+mod rows;
