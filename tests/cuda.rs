@@ -61,26 +61,38 @@ fn near<T: Scalar>(what: &str, got: f64, wanted: f64, size: f64) {
     assert!(same || got == wanted || (got.is_nan() && wanted.is_nan()), "{what}: {got}, not {wanted}");
 }
 
-/// Runs an operation on the host and on the GPU, and gives its result and the gradient of every operand of the two to `check`.
+/// The tensor on the GPU behind another entry, so that it does not begin at a multiple of 16 bytes.
+fn shifted<T: Scalar>(device: &Device, x: &Tensor<T>) -> Tensor<T> {
+    let entries = [vec![T::zero()], x.to_vec().unwrap()].concat();
+    let all = Tensor::<T, Ix1>::from_vec([entries.len()], entries).unwrap();
+    on(device, &all).narrow(0, 1..x.len() + 1).unwrap().reshape(IxDyn(x.shape())).unwrap()
+}
+
+/// Runs an operation on the host and on the GPU, there also with operands that begin anywhere, and gives its result and the gradient of
+/// every operand of the two to `check`.
 fn compare<T: Scalar>(
+    what: &str,
     device: &Device,
     operands: &[Tensor<T>],
     f: impl Fn(&[Var<T>]) -> Result<Var<T>>,
     check: impl Fn(&str, &Tensor<T>, &Tensor<T>),
 ) {
-    let run = |device: &Device, slopes: Option<&Tensor<T>>| {
-        let leaves: Vec<Var<T>> = operands.iter().map(|x| Var::parameter(on(device, x))).collect();
-        let y = f(&leaves).unwrap();
-        let slopes = slopes.cloned().unwrap_or_else(|| normal(y.shape(), 99));
-        let gradients = y.backward_from(on(device, &slopes)).unwrap();
-        let found: Vec<Tensor<T>> = leaves.iter().map(|leaf| gradients.of(leaf).unwrap().clone()).collect();
-        (y.value().clone(), found, slopes)
+    let run = |operands: Vec<Tensor<T>>| {
+        let leaves: Vec<Var<T>> = operands.into_iter().map(Var::parameter).collect();
+        let y = f(&leaves)?;
+        let gradients = y.backward_from(on(y.device(), &normal(y.shape(), 99)))?;
+        let found: Vec<Tensor<T>> = leaves.iter().map(|leaf| gradients.of(leaf).cloned()).collect::<Result<_>>()?;
+        Ok::<_, tenfold::Error>((y.into_value(), found))
     };
-    let (wanted, wanted_gradients, slopes) = run(&Device::cpu(), None);
-    let (got, gradients, _) = run(device, Some(&slopes));
-    check("the result", &got, &wanted);
-    for (i, (got, wanted)) in gradients.iter().zip(&wanted_gradients).enumerate() {
-        check(&format!("the gradient of operand {i}"), got, wanted);
+    let run = |operands| run(operands).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let (wanted, wanted_gradients) = run(operands.to_vec());
+    let placed: [fn(&Device, &Tensor<T>) -> Tensor<T>; 2] = [|device, x| on(device, x), shifted];
+    for place in placed {
+        let (got, gradients) = run(operands.iter().map(|x| place(device, x)).collect());
+        check(&format!("{what}: the result"), &got, &wanted);
+        for (i, (got, wanted)) in gradients.iter().zip(&wanted_gradients).enumerate() {
+            check(&format!("{what}: the gradient of operand {i}"), got, wanted);
+        }
     }
 }
 
@@ -91,25 +103,18 @@ fn agree<T: Scalar>(
     operands: &[Tensor<T>],
     f: impl Fn(&[Var<T>]) -> Result<Var<T>>,
 ) {
-    compare(device, operands, f, |which, got, wanted| close(&format!("{what}: {which}"), got, wanted));
+    compare(what, device, operands, f, close);
 }
 
 /// Runs a generic case for singles and for doubles.
 macro_rules! both {
-    (in $module:ident: $($name:ident)*) => {$(
+    ($($name:ident)*) => { both! { in cases: $($name)* } };
+    (in $file:ident: $($name:ident)*) => {$(
         #[test]
         fn $name() {
             let Some(device) = gpu(stringify!($name)) else { return };
-            $module::$name::<f32>(&device);
-            $module::$name::<f64>(&device);
-        }
-    )*};
-    ($($name:ident)*) => {$(
-        #[test]
-        fn $name() {
-            let Some(device) = gpu(stringify!($name)) else { return };
-            cases::$name::<f32>(&device);
-            cases::$name::<f64>(&device);
+            $file::$name::<f32>(&device);
+            $file::$name::<f64>(&device);
         }
     )*};
 }
@@ -117,6 +122,7 @@ macro_rules! both {
 both! { copies entrywise totals sums_over_modes products grams factorisations solvers repeats }
 both! { in images: convolutions depthwise transposed_convolutions pools resampling }
 both! { in attention: attention attention_with_terms }
+both! { in rows: activations softmaxes norms_of_rows norms_of_channels losses dropouts picks positions steps placed networks_repeat }
 
 #[test]
 fn a_missing_library_or_device_is_an_error_that_says_what_to_install() {
@@ -144,24 +150,32 @@ fn kernels_compile_for_both_architectures() {
     if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
         return println!("skipped: no libnvrtc; kernels were not compiled");
     }
-    let common = [
-        include_str!("../src/device/cuda/kernels/common.cuh"),
-        include_str!("../src/device/cuda/kernels/windows.cuh"),
-        include_str!("../src/device/cuda/kernels/philox.cuh"),
-    ]
-    .concat();
-    for (name, source) in [
-        ("elementwise", include_str!("../src/device/cuda/kernels/elementwise.cu")),
-        ("cast", include_str!("../src/device/cuda/kernels/cast.cu")),
-        ("reduce", include_str!("../src/device/cuda/kernels/reduce.cu")),
-        ("contract", include_str!("../src/device/cuda/kernels/contract.cu")),
-        ("conv", include_str!("../src/device/cuda/kernels/conv.cu")),
-        ("depthwise", include_str!("../src/device/cuda/kernels/depthwise.cu")),
-        ("attention", include_str!("../src/device/cuda/kernels/attention.cu")),
+    let common = include_str!("../src/device/cuda/kernels/common.cuh");
+    let rows = include_str!("../src/device/cuda/kernels/rows.cuh");
+    let windows = include_str!("../src/device/cuda/kernels/windows.cuh");
+    let philox = include_str!("../src/device/cuda/kernels/philox.cuh");
+    for (name, shared, source) in [
+        ("elementwise", "", include_str!("../src/device/cuda/kernels/elementwise.cu")),
+        ("cast", "", include_str!("../src/device/cuda/kernels/cast.cu")),
+        ("reduce", "", include_str!("../src/device/cuda/kernels/reduce.cu")),
+        ("contract", "", include_str!("../src/device/cuda/kernels/contract.cu")),
+        ("activation", rows, include_str!("../src/device/cuda/kernels/activation.cu")),
+        ("softmax", rows, include_str!("../src/device/cuda/kernels/softmax.cu")),
+        ("normalise", rows, include_str!("../src/device/cuda/kernels/normalise.cu")),
+        ("channels", rows, include_str!("../src/device/cuda/kernels/channels.cu")),
+        ("losses", rows, include_str!("../src/device/cuda/kernels/losses.cu")),
+        ("optimizer", rows, include_str!("../src/device/cuda/kernels/optimizer.cu")),
+        ("gather", rows, include_str!("../src/device/cuda/kernels/gather.cu")),
+        ("positions", rows, include_str!("../src/device/cuda/kernels/positions.cu")),
+        ("place", rows, include_str!("../src/device/cuda/kernels/place.cu")),
+        ("dropout", philox, include_str!("../src/device/cuda/kernels/dropout.cu")),
+        ("conv", windows, include_str!("../src/device/cuda/kernels/conv.cu")),
+        ("depthwise", windows, include_str!("../src/device/cuda/kernels/depthwise.cu")),
+        ("attention", &[rows, philox].concat(), include_str!("../src/device/cuda/kernels/attention.cu")),
     ] {
         for arch in ["compute_80", "compute_90"] {
             let options = cudarc::nvrtc::CompileOptions { arch: Some(arch), ..Default::default() };
-            let compiled = cudarc::nvrtc::compile_ptx_with_opts([common.as_str(), source].concat(), options);
+            let compiled = cudarc::nvrtc::compile_ptx_with_opts([common, shared, source].concat(), options);
             let ptx = compiled.unwrap_or_else(|error| panic!("{name} for {arch}: {error}"));
             println!("{name} for {arch}: {} kernels", ptx.to_src().matches(".entry").count());
         }
@@ -254,3 +268,5 @@ mod cases;
 mod images;
 #[path = "cuda/precision.rs"]
 mod precision;
+#[path = "cuda/rows.rs"]
+mod rows;

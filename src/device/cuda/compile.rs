@@ -81,7 +81,7 @@ impl Source {
             Source::Contract => include_str!("kernels/contract.cu"),
             Source::Conv => include_str!("kernels/conv.cu"),
             Source::Depthwise => include_str!("kernels/depthwise.cu"),
-            Source::Attention => include_str!("kernels/attention.cu"),
+            Source::Attention => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/attention.cu")),
             Source::Activation => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/activation.cu")),
             Source::Softmax => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/softmax.cu")),
             Source::Normalise => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/normalise.cu")),
