@@ -161,20 +161,6 @@ for precision in ["f32", "tf32", "bf16"]:
 
 # Rows: benches/gpu/rows.rs
 
-def both(name, function, *shapes):
-    """A forward and a backward case of a function of operands that all have gradients."""
-
-    @case(f"{name}-forward")
-    def forward():
-        operands = [randn(*shape) for shape in shapes]
-        return lambda: function(*operands)
-
-    @case(f"{name}-backward")
-    def backward():
-        operands = [randn(*shape, grad=True) for shape in shapes]
-        return backward_of(lambda: function(*operands), operands)
-
-
 def grn(x, weight, bias):
     """timm.layers.GlobalResponseNorm of an NHWC image."""
     norm = x.norm(p=2, dim=(1, 2), keepdim=True)
@@ -182,33 +168,54 @@ def grn(x, weight, bias):
     return x + torch.addcmul(bias, weight, x * share)
 
 
-both("layer-norm-4096x768", lambda x, w, b: F.layer_norm(x, (768,), w, b, 1e-6), (4096, 768), (768,), (768,))
-both("layer-norm-50176x192", lambda x, w, b: F.layer_norm(x, (192,), w, b, 1e-6), (50176, 192), (192,), (192,))
-both("gelu-50176x768", F.gelu, (50176, 768))
-both("softmax-49152x128", lambda x: F.softmax(x, -1), (49152, 128))
-both("softmax-4096x1000", lambda x: F.softmax(x, -1), (4096, 1000))
-both("grn-16x56x56x768", grn, (16, 56, 56, 768), (768,), (768,))
+def both(name, shapes, vectors, function):
+    """A forward and a backward case for every shape; vectors of the last mode's size come as further operands."""
+    for shape in shapes:
+
+        def operands(grad, shape=shape):
+            return [randn(*shape, grad=grad)] + [randn(shape[-1], grad=grad) for _ in range(vectors)]
+
+        @case(f"{name} {list(shape)} forward")
+        def forward(operands=operands):
+            held = operands(False)
+            return lambda: function(*held)
+
+        @case(f"{name} {list(shape)} backward")
+        def backward(operands=operands):
+            held = operands(True)
+            return backward_of(lambda: function(*held), held)
 
 
-@case("cross-entropy-4096x30522-forward")
-def cross_entropy():
-    z, labels = randn(4096, 30522), torch.randint(30522, (4096,), device="cuda")
-    return lambda: F.cross_entropy(z, labels)
+TOKENS = [(32, 128, 768), (32, 128, 3072), (128, 512, 768)]
+IMAGES = [(16, 56, 56, 192), (16, 28, 28, 384), (16, 14, 14, 768), (16, 7, 7, 1536)]
+INNER = [(16, 56, 56, 768), (16, 28, 28, 1536), (16, 14, 14, 3072), (16, 7, 7, 6144)]
+
+both("gelu", TOKENS + INNER, 0, F.gelu)
+both("layer_norm", TOKENS + IMAGES, 2, lambda x, w, b: F.layer_norm(x, x.shape[-1:], w, b, 1e-6))
+both("grn", INNER, 2, grn)
+both("softmax", [(32, 12, 128, 128), (8, 12, 512, 512), (4096, 1000), (64, 50000)], 0, lambda x: F.softmax(x, -1))
+both("dropout", TOKENS, 0, lambda x: F.dropout(x, 0.1, training=True))
+
+for rows, classes in [(4096, 1000), (4096, 32000), (1024, 128000)]:
+
+    @case(f"cross_entropy [{rows}, {classes}] and gradient")
+    def cross_entropy(rows=rows, classes=classes):
+        z, labels = randn(rows, classes, grad=True), torch.randint(classes, (rows,), device="cuda")
+        return lambda: torch.autograd.grad(F.cross_entropy(z, labels), z)
 
 
-@case("cross-entropy-4096x30522-backward")
-def cross_entropy_backward():
-    z, labels = randn(4096, 30522, grad=True), torch.randint(30522, (4096,), device="cuda")
-    return backward_of(lambda: F.cross_entropy(z, labels), [z])
-
-
-@case("adamw-200m")
+@case("adamw of 200 M parameters, with the norm")
 def adamw():
-    # 200 million parameters in 400 tensors.
-    parameters = [torch.nn.Parameter(randn(1000, 500)) for _ in range(400)]
+    parameters = [torch.nn.Parameter(randn(1_000_000)) for _ in range(200)]
     for parameter in parameters:
         parameter.grad = torch.randn_like(parameter)
-    return torch.optim.AdamW(parameters, lr=1e-3, fused=True).step
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
+
+    def step():
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0, foreach=True)
+        optimizer.step()
+
+    return step
 
 
 def set_precision(precision):
@@ -242,7 +249,7 @@ def measure(name, groups, compiled):
         run = make()
         found = {"case": name, "eager_ms": timed(run, groups)}
         # A backward pass of a recorded graph, an optimiser's step and TensorLy's loops are not functions to compile.
-        plain = not any(part in name for part in ["backward", "-input", "-weight", "adamw", "hosvd", "hooi", "cp-als"])
+        plain = not any(part in name for part in ["backward", "-input", "-weight", "gradient", "adamw", "hosvd", "hooi", "cp-als"])
         if compiled and plain:
             found["compiled_ms"] = timed(torch.compile(run), groups)
     return found

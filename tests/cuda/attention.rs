@@ -49,13 +49,20 @@ pub fn attention_with_terms<T: Scalar>(device: &Device) {
     for shape in [vec![1, h, n, m], vec![b, h, n, m], vec![b, 1, 1, m], vec![n, 1], vec![1, 1, 1, 1], vec![h, 1, 1]] {
         let all = [q.clone(), k.clone(), v.clone(), normal::<T>(&shape, 6)];
         for mask in [None, Some(causal.to_dyn()), Some(padding.to_dyn())] {
-            agree(&format!("a bias of {shape:?}"), device, &all, |v| {
+            let attend = |v: &[Var<T>]| {
                 let options = Attention::new().bias(&v[3]);
                 let options = match &mask {
                     Some(mask) => options.mask(&on(v[0].device(), mask)),
                     None => options,
                 };
                 v[0].attention(&v[1], &v[2], &options.dropout(0.3, 7, 11))
+            };
+            compare(&format!("a bias of {shape:?}"), device, &all, attend, |what, got, wanted| {
+                // What all keys have in common does not matter: its gradient is zero but for rounding.
+                match wanted.shape() == shape && shape[shape.len() - 1] == 1 {
+                    true => assert!(got.max_abs().unwrap() < 100.0 * tolerance::<T>(), "{what}"),
+                    false => close(what, got, wanted),
+                }
             });
         }
     }
