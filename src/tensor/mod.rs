@@ -132,6 +132,11 @@ impl<T: Element, D: Dimension> Tensor<T, D> {
         if self.device().same_place(device) {
             return Ok(Self::new(self.storage.to_device(device)?, self.layout.clone()));
         }
+        // Indices that the host still has need not travel.
+        #[cfg(feature = "cuda")]
+        if device.is_cpu() && self.storage.remembered().is_some() {
+            return Ok(Self::new(self.storage.to_device(device)?, self.layout.clone()));
+        }
         // What travels is the tensor, not the block that it may be a small view of.
         let here = Self::row_major(elementwise::copy(&self.storage, &self.layout)?, self.shape());
         Ok(Self::new(here.storage.to_device(device)?, here.layout))
