@@ -10,8 +10,8 @@ use rand_chacha::ChaCha8Rng;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tenfold::{
     Device, Element, ErrorKind, Result, Scalar, Tensor,
-    autodiff::Var,
     algebra::{contract, inner, khatri_rao, kronecker},
+    autodiff::Var,
     decomp::{CpAls, Hooi, Method, StHosvd},
 };
 
@@ -97,12 +97,7 @@ fn compare<T: Scalar>(
 }
 
 /// The same, where both agree to the bits of the type.
-fn agree<T: Scalar>(
-    what: &str,
-    device: &Device,
-    operands: &[Tensor<T>],
-    f: impl Fn(&[Var<T>]) -> Result<Var<T>>,
-) {
+fn agree<T: Scalar>(what: &str, device: &Device, operands: &[Tensor<T>], f: impl Fn(&[Var<T>]) -> Result<Var<T>>) {
     compare(what, device, operands, f, close);
 }
 

@@ -78,8 +78,7 @@ fn rows(bench: &Bench, case: &Case) -> Result<()> {
         }
         let dy = numbers(bench, shape, 9)?;
         let count = repeats(case.forward * size);
-        let seconds =
-            bench.time(count, || Ok(()), |()| without_gradients(|| (case.run)(&operands)).map(drop))?;
+        let seconds = bench.time(count, || Ok(()), |()| without_gradients(|| (case.run)(&operands)).map(drop))?;
         bench.report(&format!("{name} forward"), case.forward * size, seconds);
         let seconds =
             bench.time(count, || (case.run)(&operands), |y: Var<f32>| y.backward_from(dy.clone()).map(drop))?;

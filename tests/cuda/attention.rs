@@ -44,7 +44,10 @@ pub fn attention_with_terms<T: Scalar>(device: &Device) {
     let causal = Tensor::<T, _>::from_fn([n, m], |i| if i[1] > i[0] { never } else { T::zero() }).unwrap();
     // One row of the second entry sees nothing at all.
     let padding =
-        Tensor::<T, _>::from_fn([b, 1, n, m], |i| if i[0] == 1 && (i[2] == 2 || i[3] > 30) { never } else { T::zero() });
+        Tensor::<T, _>::from_fn(
+            [b, 1, n, m],
+            |i| if i[0] == 1 && (i[2] == 2 || i[3] > 30) { never } else { T::zero() },
+        );
     let padding = padding.unwrap();
     for shape in [vec![1, h, n, m], vec![b, h, n, m], vec![b, 1, 1, m], vec![n, 1], vec![1, 1, 1, 1], vec![h, 1, 1]] {
         let all = [q.clone(), k.clone(), v.clone(), normal::<T>(&shape, 6)];

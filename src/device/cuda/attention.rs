@@ -135,12 +135,7 @@ fn scores_at(part: &Part, m: usize) -> (Matrix, [isize; 2]) {
 type Matrices = (Matrix, [isize; 2]);
 
 /// `C = alpha A B + beta C` for each pair of a part.
-fn batched<T: Scalar>(
-    part: &Part,
-    [m, n, k]: [usize; 3],
-    [a, b, c]: [Matrices; 3],
-    (alpha, beta): (T, T),
-) -> Gemm<T> {
+fn batched<T: Scalar>(part: &Part, [m, n, k]: [usize; 3], [a, b, c]: [Matrices; 3], (alpha, beta): (T, T)) -> Gemm<T> {
     let step = |i: usize, size: usize| Batch { size, a: a.1[i], b: b.1[i], c: c.1[i] };
     let batch = [step(0, part.batch.len()), step(1, part.heads.len())].into_iter().collect();
     Gemm { m, n, k, a: a.0, b: b.0, c: c.0, batch, sum: Default::default(), alpha, beta }
@@ -191,11 +186,8 @@ fn weigh_back<T: Scalar>(
 ) -> Result<()> {
     let (m, e) = (to_at.shape()[2], right.1.shape()[3]);
     let beta = if part.rows.start == 0 { T::zero() } else { T::one() };
-    let operands = [
-        transposed(scores_at(part, m)),
-        matrices(right.1, part, &part.rows),
-        matrices(to_at, part, &(0..m)),
-    ];
+    let operands =
+        [transposed(scores_at(part, m)), matrices(right.1, part, &part.rows), matrices(to_at, part, &(0..m))];
     product(gpu, &batched(part, [m, e, part.rows.len()], operands, (factor, beta)), scores, right.0, to)
 }
 

@@ -146,7 +146,10 @@ fn check_count(packs: usize) -> Result<()> {
     if packs < 1 << 31 {
         return Ok(());
     }
-    Err(Error::shape("conv", format!("one output sees {packs} packs of channels, more than the 2^31 that kernels count to")))
+    Err(Error::shape(
+        "conv",
+        format!("one output sees {packs} packs of channels, more than the 2^31 that kernels count to"),
+    ))
 }
 
 /// The weight as products take it: `[c_out][tap][channel]`, and from where on.
@@ -165,10 +168,15 @@ fn spread<T: Scalar>(gpu: &Cuda, bias: At<T>, rows: usize, width: usize, out: &m
 }
 
 /// `C = A B + beta C` for each group; a stride of A, B and C from one group to the next.
-fn grouped<T: Scalar>([m, n, k]: [usize; 3], operands: [Matrix; 3], groups: usize, steps: [isize; 3], beta: T) -> Gemm<T> {
+fn grouped<T: Scalar>(
+    [m, n, k]: [usize; 3],
+    operands: [Matrix; 3],
+    groups: usize,
+    steps: [isize; 3],
+    beta: T,
+) -> Gemm<T> {
     let [a, b, c] = operands;
-    let batch: Modes<Batch> =
-        std::iter::once(Batch { size: groups, a: steps[0], b: steps[1], c: steps[2] }).collect();
+    let batch: Modes<Batch> = std::iter::once(Batch { size: groups, a: steps[0], b: steps[1], c: steps[2] }).collect();
     Gemm { m, n, k, a, b, c, batch, sum: Modes::new(), alpha: T::one(), beta }
 }
 

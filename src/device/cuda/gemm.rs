@@ -120,7 +120,12 @@ enum Operands {
 }
 
 /// One operand copied to row-major matrices, and the product that reads it there. Loops that do not move it are not copied out.
-fn repacked<T: Scalar>(gpu: &Cuda, p: &Gemm<T>, block: &CudaBlock<T>, side: Operands) -> Result<(CudaBlock<T>, Gemm<T>)> {
+fn repacked<T: Scalar>(
+    gpu: &Cuda,
+    p: &Gemm<T>,
+    block: &CudaBlock<T>,
+    side: Operands,
+) -> Result<(CudaBlock<T>, Gemm<T>)> {
     let mut p = p.clone();
     let (matrix, rows, cols) = match side {
         Operands::A => (p.a, p.m, p.k),

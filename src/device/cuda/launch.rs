@@ -533,9 +533,13 @@ mod tests {
     #[test]
     fn depthwise_blocks_take_every_tile_and_equal_turns() {
         // (planes, rows, cols, channels, most)
-        for (planes, rows, cols, channels, most) in
-            [(16, 56, 56, 192, 4096), (16, 14, 14, 768, 1056), (1, 1, 1, 1, 1), (0, 5, 5, 3, 8), (1000, 224, 224, 40, 1056)]
-        {
+        for (planes, rows, cols, channels, most) in [
+            (16, 56, 56, 192, 4096),
+            (16, 14, 14, 768, 1056),
+            (1, 1, 1, 1, 1),
+            (0, 5, 5, 3, 8),
+            (1000, 224, 224, 40, 1056),
+        ] {
             let d = Depthwise::new(planes, [rows, cols], channels, most);
             let tiles = planes * rows.div_ceil(TALL) * cols.div_ceil(d.wide);
             let turns = tiles.div_ceil(TILES * d.parts);

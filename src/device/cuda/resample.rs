@@ -14,11 +14,7 @@ use crate::{
     error::Result,
     scalar::Scalar,
 };
-use std::{
-    any::Any,
-    collections::HashMap,
-    sync::Arc,
-};
+use std::{any::Any, collections::HashMap, sync::Arc};
 
 /// The tables of three modes: where the terms of each result entry begin, which source entries they are, and their weights.
 struct Tables<T: Scalar> {
