@@ -9,8 +9,9 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tenfold::{
-    Device, Element, ErrorKind, Scalar, Tensor,
+    Device, Element, ErrorKind, Result, Scalar, Tensor,
     algebra::{contract, inner, khatri_rao, kronecker},
+    autodiff::Var,
     decomp::{CpAls, Hooi, Method, StHosvd},
 };
 
@@ -45,12 +46,17 @@ fn tolerance<T: Scalar>() -> f64 {
 }
 
 fn close<T: Scalar, D: Dimension>(what: &str, got: &Tensor<T, D>, wanted: &Tensor<T, D>) {
+    let largest = wanted.to_vec().unwrap().iter().fold(1e-30, |m: f64, x| m.max(x.f64().abs()));
+    within(what, got, wanted, largest);
+}
+
+/// As close as sums of numbers of this size are: for results that cancel.
+fn within<T: Scalar, D: Dimension>(what: &str, got: &Tensor<T, D>, wanted: &Tensor<T, D>, size: f64) {
     assert!(!got.device().is_cpu(), "{what} ran on {}", got.device());
     assert_eq!(got.shape(), wanted.shape(), "{what}");
     let (got, wanted) = (got.to_vec().unwrap(), wanted.to_vec().unwrap());
-    let largest = wanted.iter().fold(1e-30, |m: f64, x| m.max(x.f64().abs()));
     for (i, (a, b)) in got.iter().zip(&wanted).enumerate() {
-        let same = (a.f64() - b.f64()).abs() <= tolerance::<T>() * largest || (a.is_nan() && b.is_nan());
+        let same = (a.f64() - b.f64()).abs() <= tolerance::<T>() * size || (a.is_nan() && b.is_nan());
         assert!(same || a == b, "{what}: entry {i} is {a}, not {b}");
     }
 }
@@ -58,6 +64,34 @@ fn close<T: Scalar, D: Dimension>(what: &str, got: &Tensor<T, D>, wanted: &Tenso
 fn near<T: Scalar>(what: &str, got: f64, wanted: f64, size: f64) {
     let same = (got - wanted).abs() <= tolerance::<T>() * size.max(wanted.abs());
     assert!(same || got == wanted || (got.is_nan() && wanted.is_nan()), "{what}: {got}, not {wanted}");
+}
+
+/// Runs an operation on the host and on the GPU, and gives its result and the gradient of every operand of the two to `check`.
+fn compare<T: Scalar>(
+    device: &Device,
+    operands: &[Tensor<T>],
+    f: impl Fn(&[Var<T>]) -> Result<Var<T>>,
+    check: impl Fn(&str, &Tensor<T>, &Tensor<T>),
+) {
+    let run = |device: &Device, slopes: Option<&Tensor<T>>| {
+        let leaves: Vec<Var<T>> = operands.iter().map(|x| Var::parameter(on(device, x))).collect();
+        let y = f(&leaves).unwrap();
+        let slopes = slopes.cloned().unwrap_or_else(|| normal(y.shape(), 99));
+        let gradients = y.backward_from(on(device, &slopes)).unwrap();
+        let found: Vec<Tensor<T>> = leaves.iter().map(|leaf| gradients.of(leaf).unwrap().clone()).collect();
+        (y.value().clone(), found, slopes)
+    };
+    let (wanted, wanted_gradients, slopes) = run(&Device::cpu(), None);
+    let (got, gradients, _) = run(device, Some(&slopes));
+    check("the result", &got, &wanted);
+    for (i, (got, wanted)) in gradients.iter().zip(&wanted_gradients).enumerate() {
+        check(&format!("the gradient of operand {i}"), got, wanted);
+    }
+}
+
+/// The same, where both agree to the bits of the type.
+fn agree<T: Scalar>(what: &str, device: &Device, operands: &[Tensor<T>], f: impl Fn(&[Var<T>]) -> Result<Var<T>>) {
+    compare(device, operands, f, |which, got, wanted| close(&format!("{what}: {which}"), got, wanted));
 }
 
 /// Runs a generic case for singles and for doubles.
@@ -74,6 +108,8 @@ macro_rules! both {
 }
 
 both! { copies entrywise totals sums_over_modes products grams factorisations solvers repeats }
+both! { in images: convolutions depthwise transposed_convolutions pools resampling }
+both! { in attention: attention attention_with_terms }
 both! { in rows: activations softmaxes norms_of_rows norms_of_channels losses dropouts picks positions steps placed networks_repeat }
 
 #[test]
@@ -102,13 +138,21 @@ fn kernels_compile_for_both_architectures() {
     if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
         return println!("skipped: no libnvrtc; kernels were not compiled");
     }
-    let common = include_str!("../src/device/cuda/kernels/common.cuh");
-    let rows = include_str!("../src/device/cuda/kernels/rows.cuh");
+    let common = [
+        include_str!("../src/device/cuda/kernels/common.cuh"),
+        include_str!("../src/device/cuda/kernels/windows.cuh"),
+        include_str!("../src/device/cuda/kernels/philox.cuh"),
+        include_str!("../src/device/cuda/kernels/rows.cuh"),
+    ]
+    .concat();
     for (name, source) in [
         ("elementwise", include_str!("../src/device/cuda/kernels/elementwise.cu")),
         ("cast", include_str!("../src/device/cuda/kernels/cast.cu")),
         ("reduce", include_str!("../src/device/cuda/kernels/reduce.cu")),
         ("contract", include_str!("../src/device/cuda/kernels/contract.cu")),
+        ("conv", include_str!("../src/device/cuda/kernels/conv.cu")),
+        ("depthwise", include_str!("../src/device/cuda/kernels/depthwise.cu")),
+        ("attention", include_str!("../src/device/cuda/kernels/attention.cu")),
         ("activation", include_str!("../src/device/cuda/kernels/activation.cu")),
         ("softmax", include_str!("../src/device/cuda/kernels/softmax.cu")),
         ("normalise", include_str!("../src/device/cuda/kernels/normalise.cu")),
@@ -122,7 +166,7 @@ fn kernels_compile_for_both_architectures() {
     ] {
         for arch in ["compute_80", "compute_90"] {
             let options = cudarc::nvrtc::CompileOptions { arch: Some(arch), ..Default::default() };
-            let compiled = cudarc::nvrtc::compile_ptx_with_opts([common, rows, source].concat(), options);
+            let compiled = cudarc::nvrtc::compile_ptx_with_opts([common.as_str(), source].concat(), options);
             let ptx = compiled.unwrap_or_else(|error| panic!("{name} for {arch}: {error}"));
             println!("{name} for {arch}: {} kernels", ptx.to_src().matches(".entry").count());
         }
@@ -207,7 +251,13 @@ fn threads_share_a_device_and_handles_may_go() {
     assert!(error.message().contains("cuda:0") && error.message().contains("cpu"), "{error}");
 }
 
+#[path = "cuda/attention.rs"]
+mod attention;
 #[path = "cuda/cases.rs"]
 mod cases;
+#[path = "cuda/images.rs"]
+mod images;
+#[path = "cuda/precision.rs"]
+mod precision;
 #[path = "cuda/rows.rs"]
 mod rows;

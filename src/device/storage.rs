@@ -205,6 +205,7 @@ impl<T: Element> Storage<T> {
         match Arc::get_mut(block) {
             Some(block) => {
                 block.remember(None);
+                block.forget_shadow();
                 Ok(block)
             }
             None => unreachable!("a block made a line above has one owner"),

@@ -1,7 +1,10 @@
 //! Blocks of elements on a GPU, and their way there and back.
 #![allow(unsafe_code)]
 
-use super::context::{Cuda, driver};
+use super::{
+    context::{Cuda, driver},
+    rounded::Shadow,
+};
 use crate::{device::cpu::HostBlock, error::Result, scalar::Element};
 use cudarc::driver::sys;
 use std::{marker::PhantomData, sync::Arc};
@@ -15,6 +18,7 @@ pub(crate) struct CudaBlock<T: Element> {
     len: usize,
     /// The same elements on the host, where they are known there: indices are checked without waiting for the GPU.
     host: Option<Arc<HostBlock<T>>>,
+    shadow: Shadow,
     element: PhantomData<T>,
 }
 
@@ -33,7 +37,8 @@ impl Cuda {
             0 => (0, 0),
             _ => self.take(len.saturating_mul(size_of::<T>()))?,
         };
-        Ok(CudaBlock { gpu: self.clone(), address, class, len, host: None, element: PhantomData })
+        let shadow = Shadow::default();
+        Ok(CudaBlock { gpu: self.clone(), address, class, len, host: None, shadow, element: PhantomData })
     }
 
     /// A block with these values; they are copied before this returns, and arrive in the order of the stream.
@@ -61,6 +66,16 @@ impl<T: Element> CudaBlock<T> {
     /// The elements on the host, where they are known there.
     pub(crate) fn remembered(&self) -> Option<&Arc<HostBlock<T>>> {
         self.host.as_ref()
+    }
+
+    /// What is kept of the block in bf16.
+    pub(crate) fn shadow(&self) -> &Shadow {
+        &self.shadow
+    }
+
+    /// The block is about to be written: a rounded copy would be of other values.
+    pub(crate) fn forget_shadow(&mut self) {
+        self.shadow = Shadow::default();
     }
 
     /// The address of the element at `position`.

@@ -4,7 +4,10 @@
 //! and what they take: a launch is checked against it in debug builds, and a test compares it with what NVRTC compiles.
 
 use super::compile::Source;
-use crate::device::layout::{Loop, Modes};
+use crate::device::{
+    conv,
+    layout::{Loop, Modes},
+};
 use std::ffi::c_void;
 
 /// Loops that a kernel can walk.
@@ -40,6 +43,38 @@ impl Nest {
     }
 }
 
+/// The sizes of a convolution or a pool, as `windows.cuh` has them.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Images {
+    input: [i32; 3],
+    output: [i32; 3],
+    kernel: [i32; 3],
+    stride: [i32; 3],
+    dilation: [i32; 3],
+    before: [i32; 3],
+}
+
+impl Images {
+    /// `None` where a kernel could not count to the end of a mode in 32 bits.
+    pub(crate) fn new(g: &conv::Geometry) -> Option<Self> {
+        let span = |m: usize| {
+            let reach = (g.kernel[m] as u128) * (g.dilation[m] as u128) + (g.output[m] as u128) * (g.stride[m] as u128);
+            reach + g.input[m] as u128 + g.before[m] as u128
+        };
+        let fits = (0..3).all(|m| span(m) < 1 << 30) && g.kernel.iter().map(|&k| k as u128).product::<u128>() < 1 << 30;
+        let ints = |sizes: [usize; 3]| sizes.map(|n| n as i32);
+        fits.then(|| Self {
+            input: ints(g.input),
+            output: ints(g.output),
+            kernel: ints(g.kernel),
+            stride: ints(g.stride),
+            dilation: ints(g.dilation),
+            before: ints(g.before),
+        })
+    }
+}
+
 /// Loops that are too many for a kernel: the first of them run on the host, one launch a step.
 pub(crate) fn split<const N: usize>(loops: &[Loop<N>]) -> (&[Loop<N>], &[Loop<N>]) {
     loops.split_at(loops.len().saturating_sub(MOST_LOOPS))
@@ -54,6 +89,7 @@ pub(crate) enum Arg {
     Double(f64),
     Float(f32),
     Nest(Nest),
+    Images(Images),
 }
 
 impl Arg {
@@ -65,6 +101,7 @@ impl Arg {
             Arg::Double(x) => std::ptr::from_ref(x).cast_mut().cast(),
             Arg::Float(x) => std::ptr::from_ref(x).cast_mut().cast(),
             Arg::Nest(x) => std::ptr::from_ref(x).cast_mut().cast(),
+            Arg::Images(x) => std::ptr::from_ref(x).cast_mut().cast(),
         }
     }
 
@@ -75,6 +112,7 @@ impl Arg {
             Arg::Double(_) => 'd',
             Arg::Float(_) => 'f',
             Arg::Nest(_) => 'n',
+            Arg::Images(_) => 'g',
         }
     }
 }
@@ -122,6 +160,49 @@ pub(crate) fn items(count: usize) -> Geometry {
 pub(crate) fn tiles(rows: usize, cols: usize, batch: usize) -> Geometry {
     let count = rows.div_ceil(32).saturating_mul(cols.div_ceil(32)).saturating_mul(batch);
     Geometry { blocks: count.clamp(1, 1 << 20) as u32, threads: (32, 8) }
+}
+
+/// Channels and tiles that a block of the depthwise kernels works on.
+const LANES: usize = 32;
+const TILES: usize = 8;
+
+/// Rows of a tile.
+const TALL: usize = 4;
+
+/// Tiles of a depthwise convolution: how wide they are, and how many blocks share those of the same channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Depthwise {
+    pub(crate) wide: usize,
+    pub(crate) parts: usize,
+}
+
+impl Depthwise {
+    /// For `planes` results of `rows x cols` entries with `channels` each, and at most about `most` blocks: a function of the sizes alone, so
+    /// that sums over tiles repeat on any GPU.
+    pub(crate) fn new(planes: usize, [rows, cols]: [usize; 2], channels: usize, most: usize) -> Self {
+        // The width that wastes less at the end of a row.
+        let wide = if cols.next_multiple_of(7) <= cols.next_multiple_of(4) { 7 } else { 4 };
+        let tiles = planes * rows.div_ceil(TALL) * cols.div_ceil(wide);
+        let turns = tiles.div_ceil(TILES).max(1);
+        // Whole turns for every block.
+        let each = (turns * channels.div_ceil(LANES)).div_ceil(most).max(1);
+        Self { wide, parts: turns.div_ceil(each) }
+    }
+
+    pub(crate) fn geometry(self, channels: usize) -> Geometry {
+        let blocks = self.parts * channels.div_ceil(LANES).max(1);
+        Geometry { blocks: blocks as u32, threads: (LANES as u32, TILES as u32) }
+    }
+}
+
+/// Parts of the sum over `outputs` for each of `sums` results: for some hundred thousand threads, each with at least 64 outputs.
+pub(crate) fn parts(outputs: usize, sums: usize) -> usize {
+    ((1 << 18) / sums.max(1)).clamp(1, outputs.div_ceil(64).max(1))
+}
+
+/// A warp for each of `count` rows.
+pub(crate) fn warps(count: usize) -> Geometry {
+    Geometry { blocks: count.div_ceil(THREADS as usize / 32).clamp(1, 1 << 20) as u32, threads: (THREADS, 1) }
 }
 
 /// How the sums of rows are computed.
@@ -245,7 +326,7 @@ pub(crate) fn transpose(nest: &[Loop<1>]) -> Option<Transpose> {
 }
 
 /// A kernel (or, where the name ends in `*`, one for `f32` and one for `f64`) and its arguments: `p` an address, `i` an integer, `d` a
-/// double, `t` a number of the kernel's type, `n` loops.
+/// double, `t` a number of the kernel's type, `n` loops, `g` the sizes of images.
 pub(crate) const KERNELS: &[(Source, &str, &str)] = &[
     (Source::Elementwise, "copy_1", "ppin"),
     (Source::Elementwise, "copy_2", "ppin"),
@@ -367,6 +448,33 @@ pub(crate) const KERNELS: &[(Source, &str, &str)] = &[
     (Source::Place, "put_4", "ppin"),
     (Source::Place, "put_8", "ppin"),
     (Source::Place, "put_16", "ppin"),
+    (Source::Contract, "addresses", "ppppinn"),
+    (Source::Cast, "round_bf16", "ppi"),
+    (Source::Conv, "columns_of_*", "ppiiiig"),
+    (Source::Conv, "wide_columns_of_*", "ppiiiig"),
+    (Source::Conv, "gather_columns_*", "pppiiiiiiig"),
+    (Source::Conv, "wide_gather_columns_*", "pppiiiiiiig"),
+    (Source::Conv, "max_pool_*", "ppiig"),
+    (Source::Conv, "max_pool_back_*", "pppiig"),
+    (Source::Conv, "resample_*", "pppppiiiiiiii"),
+    (Source::Depthwise, "depthwise_3x4_*", "ppppiiiiiiiii"),
+    (Source::Depthwise, "depthwise_3x7_*", "ppppiiiiiiiii"),
+    (Source::Depthwise, "depthwise_5x4_*", "ppppiiiiiiiii"),
+    (Source::Depthwise, "depthwise_5x7_*", "ppppiiiiiiiii"),
+    (Source::Depthwise, "depthwise_7x4_*", "ppppiiiiiiiii"),
+    (Source::Depthwise, "depthwise_7x7_*", "ppppiiiiiiiii"),
+    (Source::Depthwise, "depthwise_weights_3x4_*", "pppiiiiiiii"),
+    (Source::Depthwise, "depthwise_weights_3x7_*", "pppiiiiiiii"),
+    (Source::Depthwise, "depthwise_weights_5x4_*", "pppiiiiiiii"),
+    (Source::Depthwise, "depthwise_weights_5x7_*", "pppiiiiiiii"),
+    (Source::Depthwise, "depthwise_weights_7x4_*", "pppiiiiiiii"),
+    (Source::Depthwise, "depthwise_weights_7x7_*", "pppiiiiiiii"),
+    (Source::Depthwise, "depthwise_any_*", "ppppiig"),
+    (Source::Depthwise, "depthwise_any_back_*", "ppppiig"),
+    (Source::Depthwise, "depthwise_any_weights_*", "pppiiig"),
+    (Source::Depthwise, "depthwise_finish_*", "ppiii"),
+    (Source::Attention, "soften_*", "ppppiiitiiiiiin"),
+    (Source::Attention, "soften_back_*", "pppppppiiitiiiiiinn"),
 ];
 
 /// Every kernel by its full name, with its arguments by letter.
@@ -412,7 +520,7 @@ mod tests {
     #[test]
     fn launches_are_never_empty_and_never_too_large() {
         for len in [0, 1, 255, 256, 257, 1 << 20, 1 << 40] {
-            for g in [entries(len), heavy(len), total(len), items(len), tiles(len, 3, 2)] {
+            for g in [entries(len), heavy(len), total(len), items(len), tiles(len, 3, 2), warps(len)] {
                 assert!(g.blocks >= 1 && g.blocks <= 1 << 20, "{len}: {g:?}");
                 assert!(g.threads.0 * g.threads.1 == THREADS);
             }
@@ -420,6 +528,53 @@ mod tests {
         assert_eq!(entries(1025).blocks, 2);
         assert_eq!(total(1 << 40).blocks, 1024);
         assert_eq!(tiles(33, 32, 5).blocks, 10);
+    }
+
+    #[test]
+    fn depthwise_blocks_take_every_tile_and_equal_turns() {
+        // (planes, rows, cols, channels, most)
+        for (planes, rows, cols, channels, most) in [
+            (16, 56, 56, 192, 4096),
+            (16, 14, 14, 768, 1056),
+            (1, 1, 1, 1, 1),
+            (0, 5, 5, 3, 8),
+            (1000, 224, 224, 40, 1056),
+        ] {
+            let d = Depthwise::new(planes, [rows, cols], channels, most);
+            let tiles = planes * rows.div_ceil(TALL) * cols.div_ceil(d.wide);
+            let turns = tiles.div_ceil(TILES * d.parts);
+            assert!(turns * d.parts * TILES >= tiles);
+            let groups = channels.div_ceil(LANES);
+            let geometry = d.geometry(channels);
+            assert_eq!(geometry.blocks as usize, d.parts * groups);
+            assert_eq!(geometry.threads.0 * geometry.threads.1, THREADS);
+            assert!(d.parts == 1 || d.parts * groups <= most.max(groups));
+        }
+        assert_eq!(Depthwise::new(1, [8, 14], 1, 9).wide, 7);
+        assert_eq!(Depthwise::new(1, [8, 16], 1, 9).wide, 4);
+        assert_eq!(parts(50_000, 49 * 192), 27);
+        assert_eq!((parts(0, 5), parts(3, 0)), (1, 1));
+        assert_eq!((warps(0).blocks, warps(9).blocks), (1, 2));
+    }
+
+    #[test]
+    fn images_are_laid_out_as_in_c() {
+        assert_eq!(size_of::<Images>(), 4 * 18);
+        let g = conv::Geometry {
+            batch: 2,
+            input: [1, 5, 6],
+            output: [1, 3, 4],
+            kernel: [1, 3, 3],
+            stride: [1, 2, 2],
+            dilation: [1, 1, 1],
+            before: [0, 1, 2],
+            c_in: 3,
+            c_out: 4,
+            groups: 1,
+        };
+        let images = Images::new(&g).unwrap();
+        assert_eq!((images.output, images.before), ([1, 3, 4], [0, 1, 2]));
+        assert!(Images::new(&conv::Geometry { input: [1, 1, 1 << 31], ..g }).is_none());
     }
 
     #[test]

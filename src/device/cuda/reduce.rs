@@ -217,7 +217,8 @@ pub(crate) fn sum_rows<T: Scalar>(
     sum_rows_into(gpu, x.cuda("sum")?, layout, kept, out.cuda_mut("sum")?)
 }
 
-fn sum_rows_into<T: Scalar>(
+/// The same between blocks.
+pub(crate) fn sum_rows_into<T: Scalar>(
     gpu: &Cuda,
     x: &CudaBlock<T>,
     layout: &Layout,

@@ -1,23 +1,4 @@
-// Random zeros from Philox4x32-10, as in cpu/dropout.rs: word j of counter 16 b + l belongs to position 64 b + 16 j + l.
-
-static __device__ __forceinline__ void philox(u64 counter, u64 step, u64 seed, u32 words[4]) {
-    u32 a = (u32)counter, b = (u32)(counter >> 32), x = (u32)step, y = (u32)(step >> 32);
-    u32 low = (u32)seed, high = (u32)(seed >> 32);
-#pragma unroll
-    for (int round = 0; round < 10; ++round) {
-        const u64 first = (u64)a * 0xD2511F53u, second = (u64)x * 0xCD9E8D57u;
-        a = (u32)(second >> 32) ^ b ^ low;
-        b = (u32)second;
-        x = (u32)(first >> 32) ^ y ^ high;
-        y = (u32)first;
-        low += 0x9E3779B9u;
-        high += 0xBB67AE85u;
-    }
-    words[0] = a;
-    words[1] = b;
-    words[2] = x;
-    words[3] = y;
-}
+// Random zeros by a counter, as philox.cuh says: a thread computes the four entries of one counter.
 
 // out = x * factor, or 0 where the word is below `least`; ones in place of x where it is null.
 template <typename T>
