@@ -336,7 +336,7 @@ pub mod peft;
 mod scalar;
 pub mod tensor;
 pub mod train;
-pub use device::{Device, precision::Precision};
+pub use device::{Device, Memory, precision::Precision};
 pub use error::{Error, ErrorKind, Result};
 pub use scalar::{DType, Element, Index, Scalar};
 pub use tensor::{Tensor, TensorFile};

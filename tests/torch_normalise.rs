@@ -93,10 +93,13 @@ fn buckets_are_those_of_transformers() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/torch/normalise.safetensors");
     let far = TensorFile::open(path).unwrap().get::<f64, IxDyn>("buckets.v3").unwrap().to_vec().unwrap();
     // The distance i - j, for i = 0 and i = 511; c2p is its bucket plus 256, cut to 0..512.
-    let index = RelativePositions::new(512, 512, 256, 256, 512).unwrap().c2p;
+    let positions = RelativePositions::new(512, 512, 256, 256, 512).unwrap();
+    // Scores that are the numbers of their columns, so that what is looked up is the index.
+    let columns = Tensor::from_fn([1, 1, 512, 512], |i| i[3] as f64).unwrap();
+    let index = Var::disentangled_bias(Some(&Var::constant(columns)), None, &positions, 1.0).unwrap();
     for (k, bucket) in far.into_iter().enumerate() {
         let distance = 2 * k as i64 - 511;
-        let at = if distance < 0 { [0, -distance as usize] } else { [511, 511 - distance as usize] };
-        assert_eq!(index.get(&at).unwrap() as f64, (bucket + 256.0).clamp(0.0, 511.0), "distance {distance}");
+        let at = if distance < 0 { [0, 0, 0, -distance as usize] } else { [0, 0, 511, 511 - distance as usize] };
+        assert_eq!(index.value().get(&at).unwrap(), (bucket + 256.0).clamp(0.0, 511.0), "distance {distance}");
     }
 }

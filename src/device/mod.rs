@@ -149,6 +149,19 @@ impl Device {
         }
     }
 
+    /// What the tensors of this program hold of a GPU's memory; `None` on the host, where the system counts.
+    ///
+    /// ```
+    /// assert_eq!(tenfold::Device::cpu().memory(), None);
+    /// ```
+    pub fn memory(&self) -> Option<Memory> {
+        match &self.0 {
+            Kind::Cpu(_) => None,
+            #[cfg(feature = "cuda")]
+            Kind::Cuda(gpu) => Some(gpu.memory()),
+        }
+    }
+
     /// An error unless the two are the same place.
     pub(crate) fn check_same(&self, other: &Device, operation: &'static str) -> Result<()> {
         if self.same_place(other) {
@@ -160,6 +173,17 @@ impl Device {
             format!("one operand is on {self}, the other on {other}; move one of them with to_device"),
         ))
     }
+}
+
+/// Bytes of a GPU's memory, as [`Device::memory`] counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// What tensors hold now.
+    pub held: usize,
+    /// What waits for the next tensor of its size; see [`Device::release_cached`].
+    pub waiting: usize,
+    /// The most that tensors held at once so far.
+    pub most: usize,
 }
 
 impl Default for Device {

@@ -64,18 +64,30 @@
 //! | `folder.rs` | a model's folder as Hugging Face lays it out |
 
 mod architecture;
+mod bert;
 mod classifier;
 mod convnext;
+mod deberta;
 mod efficientnet_lite;
 mod folder;
 mod resnet;
 mod start;
+mod text_architecture;
+mod text_classifier;
+mod tokens;
+mod transformer;
 
 pub use architecture::Architecture;
+pub use bert::{Bert, BertConfig};
 pub use classifier::ImageClassifier;
 pub use convnext::{ConvNext, ConvNextConfig, ConvNextNames, ConvNextVersion};
+pub use deberta::{Deberta, DebertaConfig, PositionTerms};
 pub use efficientnet_lite::{EfficientNetLite, EfficientNetLiteConfig, EfficientNetNames, EfficientNetStage};
 pub use resnet::{CifarResNet, CifarResNetConfig};
+pub use text_architecture::TextArchitecture;
+pub use text_classifier::TextClassifier;
+pub use tokens::Tokens;
+pub use transformer::Activation;
 
 /// The most of anything that a network has, channels, blocks, sides of a window: far above what is ever trained, and far below what a product
 /// of a few overflows at.

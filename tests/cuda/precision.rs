@@ -116,14 +116,8 @@ fn convolutions_and_attention_go_by_the_precision_and_gradients_too() {
             let most = bound(precision) * wanted.norm().unwrap();
             assert!(error <= most, "{what} in {precision}: {error:e} of {most:e}");
         };
-        compare("conv", &device, &[x.clone(), w.clone()], |v| v[0].conv(&v[1], None, &Conv::new().padding(1)), loose);
-        compare(
-            "attention",
-            &device,
-            std::slice::from_ref(&heads),
-            |v| v[0].attention(&v[0], &v[0], &Attention::new()),
-            loose,
-        );
+        compare(&device, &[x.clone(), w.clone()], |v| v[0].conv(&v[1], None, &Conv::new().padding(1)), loose);
+        compare(&device, std::slice::from_ref(&heads), |v| v[0].attention(&v[0], &v[0], &Attention::new()), loose);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Image models beside the libraries whose files they read, and as a user of the crate sees them.
+//! Image and text models beside the libraries whose files they read, and as a user of the crate sees them.
 
 #[path = "../support/skip.rs"]
 mod skip;
@@ -8,4 +8,5 @@ mod files;
 mod full_sizes;
 mod goldens;
 mod reference;
+mod text;
 mod training;

@@ -1,10 +1,10 @@
 //! Logits, features, all gradients and all running statistics are those of transformers, timm and torchvision
 //! (`tests/fixtures/models`), in both precisions.
 
-use ndarray::{Ix1, Ix4, IxDyn};
+use ndarray::{Dimension, Ix1, Ix4, IxDyn};
 use std::path::{Path, PathBuf};
 use tenfold::{
-    Scalar, Tensor, TensorFile,
+    Element, Scalar, Tensor, TensorFile,
     autodiff::{CrossEntropy, Var},
     models::{
         Architecture, CifarResNet, ConvNext, ConvNextConfig, ConvNextNames, EfficientNetLite, EfficientNetLiteConfig,
@@ -45,7 +45,12 @@ impl Expected {
         assert!(away <= tolerance * scale, "{name}: {away:e} away from {scale:e}");
     }
 
-    fn names(&self, kind: &str) -> Vec<String> {
+    /// A tensor as it lies in the file.
+    pub fn get<U: Element, D: Dimension>(&self, name: &str) -> Tensor<U, D> {
+        self.0.get(name).unwrap()
+    }
+
+    pub fn names(&self, kind: &str) -> Vec<String> {
         self.0.names().filter_map(|name| name.strip_prefix(kind)).map(str::to_string).collect()
     }
 }

@@ -12,22 +12,28 @@
 
 use super::super::Var;
 use crate::{
-    device::positions::{self, Table},
+    device::{
+        Device,
+        positions::{self, Table},
+    },
     error::{Error, ErrorKind, Result},
     scalar::Scalar,
     tensor::Tensor,
 };
 use ndarray::{Array2, Ix2, IxDyn};
+use std::ops::Range;
 
 const NAME: &str = "disentangled_bias";
 
-/// Where relative positions are looked up.
+/// Where relative positions are looked up, for N queries and M keys.
 #[derive(Debug, Clone)]
 pub struct RelativePositions {
     /// `[N, M]`: for query i and key j, the entry of `c2p`.
-    pub c2p: Tensor<u32, Ix2>,
+    c2p: Tensor<u32, Ix2>,
     /// `[M, N]`: for key j and query i, the entry of `p2c`.
-    pub p2c: Tensor<u32, Ix2>,
+    p2c: Tensor<u32, Ix2>,
+    /// The smallest and the largest entry of each, known here so that a pass need not ask the device; none where there are none.
+    ends: [Option<[u32; 2]>; 2],
 }
 
 impl RelativePositions {
@@ -44,12 +50,66 @@ impl RelativePositions {
             let message = format!("a span of {span} with {buckets} buckets for distances up to {max_position}");
             return Err(Error::new(ErrorKind::Value, "relative_positions", message));
         }
+        // A logarithm for every distance, not for every pair.
+        let far = queries.max(keys) as i64;
+        let found: Vec<i64> = (-far..=far).map(|d| bucket(d, buckets as i64, max_position as i64)).collect();
+        let distance = |i: usize, j: usize| found[(i as i64 - j as i64 + far) as usize];
         let cut = |position: i64| (position + span as i64).clamp(0, 2 * span as i64 - 1) as u32;
-        let distance = |i: usize, j: usize| bucket(i as i64 - j as i64, buckets as i64, max_position as i64);
         // Where the counts differ, transformers takes the distances between keys.
         let c2p = Array2::from_shape_fn((queries, keys), |(i, j)| cut(distance(i, j)));
         let p2c = Array2::from_shape_fn((keys, queries), |(j, i)| cut(-distance(j, i)));
-        Ok(Self { c2p: c2p.into(), p2c: p2c.into() })
+        Self::of(c2p.into(), p2c.into())
+    }
+
+    /// Of indices of one's own: `c2p` `[N, M]` and `p2c` `[M, N]`, on the host.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`] where one is not the other's shape turned over, [`ErrorKind::Device`] where they are not on the host.
+    pub fn of(c2p: Tensor<u32, Ix2>, p2c: Tensor<u32, Ix2>) -> Result<Self> {
+        if [c2p.shape()[1], c2p.shape()[0]] != p2c.shape() {
+            let message = format!("indices of shapes {:?} and {:?}; needs [N, M] and [M, N]", c2p.shape(), p2c.shape());
+            return Err(Error::shape("relative_positions", message));
+        }
+        let ends = |index: &Tensor<u32, Ix2>| -> Result<Option<[u32; 2]>> {
+            let view = index.view()?;
+            Ok(view.iter().min().zip(view.iter().max()).map(|(&low, &high)| [low, high]))
+        };
+        Ok(Self { ends: [ends(&c2p)?, ends(&p2c)?], c2p, p2c })
+    }
+
+    /// The entries that are looked up, from the first to the last: what lies outside need not be computed.
+    ///
+    /// ```
+    /// use tenfold::autodiff::RelativePositions;
+    ///
+    /// // 64 tokens look at 127 of DeBERTa-v3's 512 positions.
+    /// let positions = RelativePositions::new(64, 64, 256, 256, 512)?;
+    /// assert_eq!(positions.range(), 193..320);
+    /// assert_eq!(positions.narrowed()?.range(), 0..127);
+    /// # Ok::<(), tenfold::Error>(())
+    /// ```
+    pub fn range(&self) -> Range<usize> {
+        let ends = self.ends.iter().flatten();
+        let first = ends.clone().map(|ends| ends[0]).min();
+        let last = ends.map(|ends| ends[1]).max();
+        first.zip(last).map_or(0..0, |(first, last)| first as usize..last as usize + 1)
+    }
+
+    /// The same, for scores of the entries of [`range`](RelativePositions::range) alone.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] where the indices are not on the host.
+    pub fn narrowed(&self) -> Result<Self> {
+        let first = self.range().start as u32;
+        Self::of(self.c2p.map(|at| at - first)?, self.p2c.map(|at| at - first)?)
+    }
+
+    /// The same on a device.
+    ///
+    /// # Errors
+    /// Those of [`Tensor::to_device`].
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        Ok(Self { c2p: self.c2p.to_device(device)?, p2c: self.p2c.to_device(device)?, ends: self.ends })
     }
 }
 
@@ -70,7 +130,7 @@ struct Term<T: Scalar> {
 }
 
 impl<T: Scalar> Term<T> {
-    fn new(what: &str, scores: &Var<T>, index: &Tensor<u32, Ix2>) -> Result<Self> {
+    fn new(what: &str, scores: &Var<T>, index: &Tensor<u32, Ix2>, ends: Option<[u32; 2]>) -> Result<Self> {
         scores.device().check_same(index.device(), NAME)?;
         let (&[_, _, rows, width], &[index_rows, _]) = (scores.shape(), index.shape()) else {
             let message = format!("{what} of shape {:?}; needs [B, H, rows, R]", scores.shape());
@@ -80,14 +140,12 @@ impl<T: Scalar> Term<T> {
             let message = format!("{what} of shape {:?} with an index of shape {:?}", scores.shape(), index.shape());
             return Err(Error::shape(NAME, message));
         }
-        let index = index.to_contiguous()?;
-        let largest = index.to_vec()?.into_iter().max();
-        if let Some(largest) = largest.filter(|&at| at as usize >= width) {
+        if let Some([_, largest]) = ends.filter(|&[_, largest]| largest as usize >= width) {
             let message =
                 format!("the index of {what} holds {largest}, which does not lie in shape {:?}", scores.shape());
             return Err(Error::new(ErrorKind::Value, NAME, message));
         }
-        Ok(Self { scores: scores.value().to_contiguous()?, index })
+        Ok(Self { scores: scores.value().to_contiguous()?, index: index.to_contiguous()? })
     }
 
     fn table(&self) -> Table<'_> {
@@ -126,12 +184,8 @@ impl<T: Scalar> Var<T> {
             return Err(Error::shape(NAME, "neither c2p nor p2c was given"));
         };
         let (n, m) = (positions.c2p.shape()[0], positions.c2p.shape()[1]);
-        if positions.p2c.shape() != [m, n] {
-            let message = format!("indices of shapes {:?} and {:?}", positions.c2p.shape(), positions.p2c.shape());
-            return Err(Error::shape(NAME, message));
-        }
-        let c2p = c2p.map(|x| Term::new("c2p", x, &positions.c2p)).transpose()?;
-        let p2c = p2c.map(|x| Term::new("p2c", x, &positions.p2c)).transpose()?;
+        let c2p = c2p.map(|x| Term::new("c2p", x, &positions.c2p, positions.ends[0])).transpose()?;
+        let p2c = p2c.map(|x| Term::new("p2c", x, &positions.p2c, positions.ends[1])).transpose()?;
         if let (Some(a), Some(b)) = (&c2p, &p2c) {
             a.scores.device().check_same(b.scores.device(), NAME)?;
             if a.scores.shape()[..2] != b.scores.shape()[..2] {
@@ -169,10 +223,11 @@ mod tests {
     };
 
     fn positions(n: usize, m: usize, width: u32) -> RelativePositions {
-        RelativePositions {
-            c2p: Array2::from_shape_fn((n, m), |(i, j)| (i * 7 + j * 5 + i * j) as u32 % width).into(),
-            p2c: Array2::from_shape_fn((m, n), |(j, i)| (i * 3 + j * 2 + i * j) as u32 % width).into(),
-        }
+        RelativePositions::of(
+            Array2::from_shape_fn((n, m), |(i, j)| (i * 7 + j * 5 + i * j) as u32 % width).into(),
+            Array2::from_shape_fn((m, n), |(j, i)| (i * 3 + j * 2 + i * j) as u32 % width).into(),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -220,6 +275,21 @@ mod tests {
         assert_eq!(at.c2p.to_vec().unwrap()[12..], [5, 5, 4, 3]);
         assert!(RelativePositions::new(4, 4, 0, 0, 3).is_err());
         assert!(RelativePositions::new(4, 4, 2, 1, 3).is_err());
+        assert!(RelativePositions::of(at.c2p.clone(), at.p2c.narrow(0, 0..3).unwrap()).is_err());
+    }
+
+    #[test]
+    fn positions_that_nobody_looks_up_need_not_be_there() {
+        for (queries, keys) in [(5, 5), (1, 6), (40, 40), (1, 1), (0, 0)] {
+            let at = RelativePositions::new(queries, keys, 8, 8, 24).unwrap();
+            let scores = [normal(&[2, 1, queries, 16], 1), normal(&[2, 1, keys, 16], 2)].map(Var::constant);
+            let parts = scores.each_ref().map(|x| x.narrow(3, at.range()).unwrap());
+            let all = Var::disentangled_bias(Some(&scores[0]), Some(&scores[1]), &at, 0.5).unwrap();
+            let narrow = at.narrowed().unwrap();
+            assert_eq!(narrow.range(), 0..at.range().len());
+            let part = Var::disentangled_bias(Some(&parts[0]), Some(&parts[1]), &narrow, 0.5).unwrap();
+            assert_eq!(part.value(), all.value(), "{queries} by {keys}");
+        }
     }
 
     #[test]

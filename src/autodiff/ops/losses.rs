@@ -23,6 +23,11 @@ use crate::{
 };
 use ndarray::IxDyn;
 
+/// Every entry times a single number that lives where they do.
+fn times<T: Scalar>(x: &Tensor<T, IxDyn>, number: Tensor<T, IxDyn>) -> Result<Tensor<T, IxDyn>> {
+    x.mul(&number.broadcast_to(x.shape())?)
+}
+
 impl<T: Scalar> Var<T> {
     fn check_loss(&self, operation: &'static str, target: &Self) -> Result<()> {
         self.device().check_same(target.device(), operation)?;
@@ -49,10 +54,10 @@ impl<T: Scalar> Var<T> {
         let value: Tensor<T, IxDyn> = Tensor::row_major(squares, &[]);
         Ok(Self::record("mse_loss", value, &[self, target], move |dy, flow| {
             if flow.needs(1) {
-                flow.give(1, difference.mul(&dy.scale(T::of(-2.0 * mean))?)?)?;
+                flow.give(1, times(&difference, dy.scale(T::of(-2.0 * mean))?)?)?;
             }
             if flow.needs(0) {
-                flow.give(0, difference.mul(&dy.scale(T::of(2.0 * mean))?)?)?;
+                flow.give(0, times(&difference, dy.scale(T::of(2.0 * mean))?)?)?;
             }
             Ok(())
         }))
@@ -85,7 +90,7 @@ impl<T: Scalar> Var<T> {
         let logits = target.needs_gradient().then_some(x);
         Ok(Self::record("bce_with_logits", value, &[self, target], move |dy, flow| {
             if let (true, Some(logits)) = (flow.needs(1), logits) {
-                flow.give(1, logits.mul(&dy.scale(T::of(-1.0 / n as f64))?)?)?;
+                flow.give(1, times(&logits, dy.scale(T::of(-1.0 / n as f64))?)?)?;
             }
             if let (true, Some(gradient)) = (flow.needs(0), gradient) {
                 flow.give(0, Tensor::row_major(losses::scaled(gradient, n, dy.flat())?, &shape))?;

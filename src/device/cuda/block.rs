@@ -16,9 +16,9 @@ pub(crate) struct CudaBlock<T: Element> {
     address: u64,
     class: usize,
     len: usize,
-    shadow: Shadow,
     /// The same elements on the host, where they are known there: indices are checked without waiting for the GPU.
     host: Option<Arc<HostBlock<T>>>,
+    shadow: Shadow,
     element: PhantomData<T>,
 }
 
@@ -37,8 +37,8 @@ impl Cuda {
             0 => (0, 0),
             _ => self.take(len.saturating_mul(size_of::<T>()))?,
         };
-        let (host, shadow) = (None, Shadow::default());
-        Ok(CudaBlock { gpu: self.clone(), address, class, len, host, shadow, element: PhantomData })
+        let shadow = Shadow::default();
+        Ok(CudaBlock { gpu: self.clone(), address, class, len, host: None, shadow, element: PhantomData })
     }
 
     /// A block with these values; they are copied before this returns, and arrive in the order of the stream.
@@ -58,16 +58,6 @@ impl<T: Element> CudaBlock<T> {
         self.len
     }
 
-    /// What is kept of the block in bf16.
-    pub(crate) fn shadow(&self) -> &Shadow {
-        &self.shadow
-    }
-
-    /// The block is about to be written: a rounded copy would be of other values.
-    pub(crate) fn forget_shadow(&mut self) {
-        self.shadow = Shadow::default();
-    }
-
     /// Keeps what was uploaded, or forgets it since the block is about to change.
     pub(crate) fn remember(&mut self, host: Option<Arc<HostBlock<T>>>) {
         self.host = host;
@@ -76,6 +66,16 @@ impl<T: Element> CudaBlock<T> {
     /// The elements on the host, where they are known there.
     pub(crate) fn remembered(&self) -> Option<&Arc<HostBlock<T>>> {
         self.host.as_ref()
+    }
+
+    /// What is kept of the block in bf16.
+    pub(crate) fn shadow(&self) -> &Shadow {
+        &self.shadow
+    }
+
+    /// The block is about to be written: a rounded copy would be of other values.
+    pub(crate) fn forget_shadow(&mut self) {
+        self.shadow = Shadow::default();
     }
 
     /// The address of the element at `position`.

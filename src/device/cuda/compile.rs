@@ -13,9 +13,6 @@ pub(crate) enum Source {
     Cast,
     Reduce,
     Contract,
-    Conv,
-    Depthwise,
-    Attention,
     Activation,
     Softmax,
     Normalise,
@@ -26,6 +23,9 @@ pub(crate) enum Source {
     Gather,
     Positions,
     Place,
+    Conv,
+    Depthwise,
+    Attention,
 }
 
 impl Source {
@@ -35,9 +35,6 @@ impl Source {
         Source::Cast,
         Source::Reduce,
         Source::Contract,
-        Source::Conv,
-        Source::Depthwise,
-        Source::Attention,
         Source::Activation,
         Source::Softmax,
         Source::Normalise,
@@ -48,6 +45,9 @@ impl Source {
         Source::Gather,
         Source::Positions,
         Source::Place,
+        Source::Conv,
+        Source::Depthwise,
+        Source::Attention,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -56,9 +56,6 @@ impl Source {
             Source::Cast => "cast",
             Source::Reduce => "reduce",
             Source::Contract => "contract",
-            Source::Conv => "conv",
-            Source::Depthwise => "depthwise",
-            Source::Attention => "attention",
             Source::Activation => "activation",
             Source::Softmax => "softmax",
             Source::Normalise => "normalise",
@@ -69,6 +66,9 @@ impl Source {
             Source::Gather => "gather",
             Source::Positions => "positions",
             Source::Place => "place",
+            Source::Conv => "conv",
+            Source::Depthwise => "depthwise",
+            Source::Attention => "attention",
         }
     }
 
@@ -79,19 +79,19 @@ impl Source {
             Source::Cast => include_str!("kernels/cast.cu"),
             Source::Reduce => include_str!("kernels/reduce.cu"),
             Source::Contract => include_str!("kernels/contract.cu"),
+            Source::Activation => include_str!("kernels/activation.cu"),
+            Source::Softmax => include_str!("kernels/softmax.cu"),
+            Source::Normalise => include_str!("kernels/normalise.cu"),
+            Source::Channels => include_str!("kernels/channels.cu"),
+            Source::Losses => include_str!("kernels/losses.cu"),
+            Source::Dropout => include_str!("kernels/dropout.cu"),
+            Source::Optimizer => include_str!("kernels/optimizer.cu"),
+            Source::Gather => include_str!("kernels/gather.cu"),
+            Source::Positions => include_str!("kernels/positions.cu"),
+            Source::Place => include_str!("kernels/place.cu"),
             Source::Conv => include_str!("kernels/conv.cu"),
             Source::Depthwise => include_str!("kernels/depthwise.cu"),
-            Source::Attention => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/attention.cu")),
-            Source::Activation => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/activation.cu")),
-            Source::Softmax => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/softmax.cu")),
-            Source::Normalise => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/normalise.cu")),
-            Source::Channels => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/channels.cu")),
-            Source::Losses => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/losses.cu")),
-            Source::Dropout => include_str!("kernels/dropout.cu"),
-            Source::Optimizer => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/optimizer.cu")),
-            Source::Gather => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/gather.cu")),
-            Source::Positions => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/positions.cu")),
-            Source::Place => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/place.cu")),
+            Source::Attention => include_str!("kernels/attention.cu"),
         };
         [include_str!("kernels/common.cuh"), self.shared(), own].concat()
     }
@@ -100,8 +100,11 @@ impl Source {
     fn shared(self) -> &'static str {
         match self {
             Source::Conv | Source::Depthwise => include_str!("kernels/windows.cuh"),
-            Source::Attention | Source::Dropout => include_str!("kernels/philox.cuh"),
-            _ => "",
+            Source::Attention | Source::Dropout => {
+                concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/philox.cuh"))
+            }
+            Source::Elementwise | Source::Cast | Source::Reduce | Source::Contract => "",
+            _ => include_str!("kernels/rows.cuh"),
         }
     }
 }

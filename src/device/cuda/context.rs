@@ -10,7 +10,7 @@ use super::{
     resample::Uploaded,
 };
 use crate::{
-    device::precision::Precision,
+    device::{Memory, precision::Precision},
     error::{Error, ErrorKind, Result},
 };
 use cudarc::{
@@ -77,7 +77,14 @@ pub(crate) fn driver(operation: &'static str, result: CUresult) -> Result<()> {
         CUresult::CUDA_ERROR_OUT_OF_MEMORY => ErrorKind::Memory,
         _ => ErrorKind::Device,
     };
-    Err(Error::new(kind, operation, format!("the CUDA driver reports {result:?} ({text})")))
+    let advice = match result {
+        CUresult::CUDA_ERROR_STUB_LIBRARY => {
+            "; the libcuda that the loader found is the toolkit's stub, to link against: take its folder off LD_LIBRARY_PATH, or \
+             install NVIDIA's driver"
+        }
+        _ => "",
+    };
+    Err(Error::new(kind, operation, format!("the CUDA driver reports {result:?} ({text}){advice}")))
 }
 
 pub(crate) fn blas(operation: &'static str, status: cublasStatus_t) -> Result<()> {
@@ -180,6 +187,12 @@ impl Cuda {
     /// Takes back a block from [`Cuda::take`].
     pub(crate) fn give(&self, address: u64, class: usize) {
         lock(&self.gpu.pool).give(class, address);
+    }
+
+    /// What tensors hold of the memory.
+    pub(crate) fn memory(&self) -> Memory {
+        let pool = lock(&self.gpu.pool);
+        Memory { held: pool.live, waiting: pool.cached, most: pool.most }
     }
 
     fn out_of_memory(&self, operation: &'static str, bytes: usize) -> Error {

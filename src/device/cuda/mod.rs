@@ -16,10 +16,10 @@
 //! | `launch.rs` | loops, arguments and sizes of launches; the table of kernels |
 //! | `call.rs` | a matrix product as calls of cuBLAS |
 //! | `gemm.rs`, `gram.rs`, `elementwise.rs`, `reduce.rs`, `columns.rs`, `linalg.rs` | the kernels' host sides |
-//! | `conv.rs`, `depthwise.rs`, `max_pool.rs`, `resample.rs`, `attention.rs` | the same for images and attention |
-//! | `rounded.rs` | operands of products rounded to bf16 |
 //! | `activation.rs`, `softmax.rs`, `normalise.rs`, `channels.rs`, `losses.rs`, `dropout.rs` | those of a network's rows and channels |
 //! | `optimizer.rs`, `gather.rs`, `positions.rs`, `place.rs` | steps of all parameters; picks, lookups, blocks put together |
+//! | `conv.rs`, `depthwise.rs`, `max_pool.rs`, `resample.rs`, `attention.rs` | the same for images and attention |
+//! | `rounded.rs` | operands of products rounded to bf16 |
 //! | `solver.rs` | cuSOLVER for both scalar types |
 
 pub(crate) mod activation;

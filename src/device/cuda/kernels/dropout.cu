@@ -1,4 +1,4 @@
-// Random zeros.
+// Random zeros by a counter, as philox.cuh says: a thread computes the four entries of one counter.
 
 // out = x * factor, or 0 where the word is below `least`; ones in place of x where it is null.
 template <typename T>

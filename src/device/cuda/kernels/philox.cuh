@@ -1,5 +1,5 @@
-// Philox4x32-10 (J. K. Salmon et al., SC 2011), as in cpu/dropout.rs: whether an entry is dropped depends on a seed, a step and its position. Word j
-// of counter 16 b + l belongs to position 64 b + 16 j + l.
+// Philox4x32-10 (J. K. Salmon et al., SC 2011), as device/cpu/dropout.rs has it: whether an entry is dropped depends on a seed, a step and its
+// position. Word `j` of counter `16 b + l` belongs to position `64 b + 16 j + l`.
 
 static __device__ __forceinline__ void philox(u64 counter, u64 step, u64 seed, u32 words[4]) {
     u32 a = (u32)counter, b = (u32)(counter >> 32), x = (u32)step, y = (u32)(step >> 32);
@@ -20,7 +20,6 @@ static __device__ __forceinline__ void philox(u64 counter, u64 step, u64 seed, u
     words[3] = y;
 }
 
-// The word of one position.
 static __device__ __forceinline__ u32 philox_word(u64 seed, u64 step, u64 position) {
     u32 words[4];
     philox(position / 64 * 16 + position % 16, step, seed, words);
