@@ -1,9 +1,7 @@
 //! What moves memory and little else: activations, softmax, norms, losses, steps of optimisers.
 
-use super::timing::Bench;
-use ndarray::{Ix1, IxDyn};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
+use super::timing::{Bench, numbers};
+use ndarray::Ix1;
 use tenfold::{
     Result, Tensor,
     autodiff::{CrossEntropy, Var, without_gradients},
@@ -59,15 +57,6 @@ const CASES: &[Case] = &[
 
 fn layer_norm(v: &[Var<f32>]) -> Result<Var<f32>> {
     v[0].layer_norm(Some(&v[1]), Some(&v[2]), 1e-6)
-}
-
-/// Random numbers on the GPU: few different ones, since the host is slow at making many.
-fn numbers(bench: &Bench, shape: &[usize], seed: u64) -> Result<Tensor<f32>> {
-    const FEW: usize = 1 << 16;
-    let few = Tensor::<f32, Ix1>::normal([FEW], &mut ChaCha8Rng::seed_from_u64(seed))?.to_device(&bench.device)?;
-    let len: usize = shape.iter().product();
-    let many = few.insert_mode(0)?.broadcast_to([len.div_ceil(FEW), FEW])?.to_contiguous()?;
-    many.reshape([len.div_ceil(FEW) * FEW])?.narrow(0, 0..len)?.reshape(IxDyn(shape))
 }
 
 /// As many launches as make a round long enough, without filling the memory with results.

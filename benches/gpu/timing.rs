@@ -1,10 +1,13 @@
 //! Rounds of launches, their median, and what that is in bytes a second.
 
+use ndarray::{Ix1, IxDyn};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use std::time::Instant;
 use tenfold::{Device, Result, Tensor};
 
 /// Bytes a second of an H100 SXM's memory.
-const PEAK: f64 = 3.35e12;
+pub const PEAK: f64 = 3.35e12;
 
 /// Rounds of which the median counts.
 const ROUNDS: usize = 7;
@@ -26,6 +29,11 @@ impl Bench {
 
     pub fn wants(&self, name: &str) -> bool {
         name.contains(&self.pattern)
+    }
+
+    /// Whether a case with this in its name may be wanted.
+    pub fn wants_some(&self, part: &str) -> bool {
+        part.contains(&self.pattern) || self.pattern.contains(part)
     }
 
     /// Waits for the GPU.
@@ -67,4 +75,13 @@ impl Bench {
             100.0 * rate / PEAK
         );
     }
+}
+
+/// Random numbers on the GPU: few different ones, since the host is slow at making many.
+pub fn numbers(bench: &Bench, shape: &[usize], seed: u64) -> Result<Tensor<f32>> {
+    const FEW: usize = 1 << 16;
+    let few = Tensor::<f32, Ix1>::normal([FEW], &mut ChaCha8Rng::seed_from_u64(seed))?.to_device(&bench.device)?;
+    let len: usize = shape.iter().product();
+    let many = few.insert_mode(0)?.broadcast_to([len.div_ceil(FEW), FEW])?.to_contiguous()?;
+    many.reshape([len.div_ceil(FEW) * FEW])?.narrow(0, 0..len)?.reshape(IxDyn(shape))
 }

@@ -207,7 +207,7 @@ impl fmt::Debug for Device {
         match &self.0 {
             Kind::Cpu(cpu) => write!(f, "cpu ({} threads)", cpu.thread_count()),
             #[cfg(feature = "cuda")]
-            Kind::Cuda(gpu) => write!(f, "cuda:{}", gpu.index()),
+            Kind::Cuda(gpu) => write!(f, "cuda:{} ({})", gpu.index(), gpu.precision()),
         }
     }
 }

@@ -75,3 +75,16 @@ pub fn attention_with_terms<T: Scalar>(device: &Device) {
         });
     }
 }
+
+/// Scores of several entries, of several heads, and of one, that are too many to be there at a time.
+#[test]
+fn long_attention_goes_in_parts() {
+    let Some(device) = gpu("long_attention_goes_in_parts") else { return };
+    for [b, h, n] in [[3, 1, 3400], [1, 3, 3400], [1, 1, 5900]] {
+        let [q, k, v] = operands::<f32>([b, h, n, n, 4, 3]);
+        let all = [q, k, v, normal::<f32>(&[n], 5)];
+        agree(&format!("attention of {n}"), &device, &all, |v| {
+            v[0].attention(&v[1], &v[2], &Attention::new().bias(&v[3]))
+        });
+    }
+}

@@ -153,3 +153,12 @@ pub fn resampling<T: Scalar>(device: &Device) {
         agree(&format!("padded, {how:?}"), device, &x, |v| v[0].pad_spatial([(2, 1), (0, 3)], how));
     }
 }
+
+/// Columns of several images, and of one, that are too many to be there at a time.
+#[test]
+fn large_convolutions_go_in_pieces() {
+    let Some(device) = gpu("large_convolutions_go_in_pieces") else { return };
+    let options = Conv::new().padding(1);
+    convolution::<f32>(&device, &[3, 280, 290, 16], &[3, 16, 3, 3], &options);
+    convolution::<f32>(&device, &[1, 600, 700, 9], &[2, 9, 3, 3], &options);
+}

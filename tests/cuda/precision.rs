@@ -4,6 +4,8 @@ use super::*;
 use tenfold::{
     Precision,
     autodiff::{Attention, Conv},
+    nn::Parameter,
+    train::{Groups, Optimizer, Sgd},
 };
 
 /// The most that rounding both operands of a product may change a result, relative to the product of the absolute values.
@@ -80,6 +82,26 @@ fn a_weight_that_keeps_its_rounded_copy_gives_the_same_products() {
     let copy = |t: &Tensor<f32, Ix2>| t.to_contiguous().unwrap();
     let fresh = copy(&x.slice(s![.., 5..90]).unwrap()).matmul(&copy(&w.slice(s![5..90, 3..]).unwrap())).unwrap();
     close("part", &part, &fresh.to_device(&Device::cpu()).unwrap());
+}
+
+#[test]
+fn a_weight_that_is_written_loses_its_rounded_copy() {
+    let Some(device) = gpu("a_weight_that_is_written_loses_its_rounded_copy") else { return };
+    let device = device.precision(Precision::Bf16).unwrap();
+    let x = on(&device, &matrix::<f32>(64, 96, 1));
+    let mut model = vec![Parameter::new(on(&device, &matrix::<f32>(96, 40, 2)))];
+    let mut optimizer = Optimizer::new(Sgd::new(1.0), &Groups::new(), &model).unwrap();
+    let product = |w: &Tensor<f32>| {
+        let w: Tensor<f32, Ix2> = w.clone().into_order().unwrap();
+        x.matmul(&w).unwrap().to_vec().unwrap()
+    };
+    for _ in 0..20 {
+        product(model[0].value());
+    }
+    let gradients = model[0].var().sum().unwrap().backward().unwrap();
+    optimizer.step(&mut model, gradients, 1.0, None).unwrap();
+    let fresh = on(&device, &model[0].value().to_device(&Device::cpu()).unwrap());
+    assert_eq!(product(model[0].value()), product(&fresh));
 }
 
 #[test]

@@ -8,34 +8,6 @@ use tenfold::{
     train::{Adam, AdamW, Groups, Optimizer, Rule, Sgd},
 };
 
-/// The tensor on the GPU behind another entry, so that it does not begin at a multiple of 16 bytes.
-fn shifted<T: Scalar>(device: &Device, x: &Tensor<T>) -> Tensor<T> {
-    let entries = [vec![T::zero()], x.to_vec().unwrap()].concat();
-    let all = Tensor::<T, Ix1>::from_vec([entries.len()], entries).unwrap();
-    on(device, &all).narrow(0, 1..x.len() + 1).unwrap().reshape(IxDyn(x.shape())).unwrap()
-}
-
-/// An operation on the GPU and on the host, with all gradients; on the GPU also with operands that begin anywhere.
-fn compare<T: Scalar>(what: &str, device: &Device, inputs: &[Tensor<T>], f: impl Fn(&[Var<T>]) -> Result<Var<T>>) {
-    let run = |inputs: Vec<Tensor<T>>| {
-        let inputs: Vec<_> = inputs.into_iter().map(Var::parameter).collect();
-        let y = f(&inputs).unwrap_or_else(|error| panic!("{what}: {error}"));
-        let dy = normal::<T>(y.shape(), 99).to_device(y.device()).unwrap();
-        let gradients = y.backward_from(dy).unwrap_or_else(|error| panic!("back through {what}: {error}"));
-        let gradients: Vec<_> = inputs.iter().map(|x| gradients.of(x).unwrap().clone()).collect();
-        (y.into_value(), gradients)
-    };
-    let (wanted, slopes) = run(inputs.to_vec());
-    let placed: [fn(&Device, &Tensor<T>) -> Tensor<T>; 2] = [|device, x| on(device, x), shifted];
-    for place in placed {
-        let (got, found) = run(inputs.iter().map(|x| place(device, x)).collect());
-        close(what, &got, &wanted);
-        for (i, (found, slope)) in found.iter().zip(&slopes).enumerate() {
-            close(&format!("{what}, gradient {i}"), found, slope);
-        }
-    }
-}
-
 /// Entries one by one: NaN for NaN, the same infinity, else nearly the same number.
 fn alike<T: Scalar>(what: &str, got: &Tensor<T>, wanted: &Tensor<T>) {
     assert_eq!(got.shape(), wanted.shape(), "{what}");
@@ -45,7 +17,7 @@ fn alike<T: Scalar>(what: &str, got: &Tensor<T>, wanted: &Tensor<T>) {
     }
 }
 
-/// As `compare`, for entries that are no numbers.
+/// As `agree`, for entries that are no numbers.
 fn compare_special<T: Scalar>(what: &str, device: &Device, x: &Tensor<T>, f: impl Fn(&Var<T>) -> Result<Var<T>>) {
     let run = |x: Tensor<T>| {
         let x = Var::parameter(x);
@@ -85,10 +57,10 @@ pub fn activations<T: Scalar>(device: &Device) {
     for n in [0, 1, 2, 3, 5, 1000, 1025, 70_000] {
         let x = normal::<T>(&[n], 1).scale(T::of(3.0)).unwrap();
         for (name, f) in functions {
-            compare(&format!("{name} of {n}"), device, std::slice::from_ref(&x), |v| f(&v[0]));
+            agree(&format!("{name} of {n}"), device, std::slice::from_ref(&x), |v| f(&v[0]));
         }
         let positive = x.abs().unwrap().shift(T::of(1e-3)).unwrap();
-        compare(&format!("log of {n}"), device, &[positive], |v| v[0].log());
+        agree(&format!("log of {n}"), device, &[positive], |v| v[0].log());
     }
     let far = [0.0, -0.0, 1e-30, 8.0, -8.0, 60.0, -60.0, 1e30, -1e30, f64::INFINITY, f64::NEG_INFINITY, f64::NAN];
     let far = Tensor::<T>::from_vec(IxDyn(&[12]), far.map(T::of).to_vec()).unwrap();
@@ -110,22 +82,22 @@ pub fn softmaxes<T: Scalar>(device: &Device) {
         for rows in counts(n) {
             let x = normal::<T>(&[rows, n], 1).scale(T::of(2.0)).unwrap();
             let one = std::slice::from_ref(&x);
-            compare(&format!("softmax of {rows} x {n}"), device, one, |v| v[0].softmax(1));
-            compare(&format!("log_softmax of {rows} x {n}"), device, one, |v| v[0].log_softmax(1));
+            agree(&format!("softmax of {rows} x {n}"), device, one, |v| v[0].softmax(1));
+            agree(&format!("log_softmax of {rows} x {n}"), device, one, |v| v[0].log_softmax(1));
         }
     }
     for shape in [&[3, 4, 5][..], &[2, 33, 70], &[1, 300, 2], &[40, 2], &[0, 3]] {
         let x = normal::<T>(shape, 2);
         for mode in 0..shape.len() {
             let one = std::slice::from_ref(&x);
-            compare(&format!("softmax of {shape:?} along {mode}"), device, one, |v| v[0].softmax(mode));
-            compare(&format!("log_softmax of {shape:?} along {mode}"), device, one, |v| v[0].log_softmax(mode));
+            agree(&format!("softmax of {shape:?} along {mode}"), device, one, |v| v[0].softmax(mode));
+            agree(&format!("log_softmax of {shape:?} along {mode}"), device, one, |v| v[0].log_softmax(mode));
         }
     }
     let x = normal::<T>(&[2, 3, 4, 36], 3);
     for shape in [&[36][..], &[2, 1, 1, 36], &[3, 4, 36], &[1, 3, 1, 36], &[2, 3, 4, 36]] {
         let both = [x.clone(), normal::<T>(shape, 4)];
-        compare(&format!("softmax with a mask of {shape:?}"), device, &both, |v| v[0].masked_softmax(&v[1]));
+        agree(&format!("softmax with a mask of {shape:?}"), device, &both, |v| v[0].masked_softmax(&v[1]));
     }
     // A mask that is the same for a whole row changes nothing: its gradient is what is left of sums of numbers around 1.
     for shape in [&[4, 1][..], &[]] {
@@ -133,7 +105,7 @@ pub fn softmaxes<T: Scalar>(device: &Device) {
         let check = |which: &str, got: &Tensor<T>, wanted: &Tensor<T>| {
             within(&format!("softmax with a mask of {shape:?}: {which}"), got, wanted, 1.0);
         };
-        super::compare(device, &both, |v| v[0].masked_softmax(&v[1]), check);
+        compare(device, &both, |v| v[0].masked_softmax(&v[1]), check);
     }
     for n in [5, 40, 300, 1500, 9000] {
         let (x, along) = (special::<T>(n), special::<T>(n).permute(&[1, 0]).unwrap().to_contiguous().unwrap());
@@ -153,14 +125,14 @@ pub fn norms_of_rows<T: Scalar>(device: &Device) {
             let all = [normal::<T>(&[rows, n], 1), normal::<T>(&[n], 2), normal::<T>(&[n], 3)];
             let what = format!("of {rows} x {n}");
             // With an eps that is no rounding error, also for rows of a single entry.
-            compare(&format!("layer_norm {what}"), device, &all, |v| v[0].layer_norm(Some(&v[1]), Some(&v[2]), 0.1));
-            compare(&format!("rms_norm {what}"), device, &all[..2], |v| v[0].rms_norm(Some(&v[1]), 0.1));
-            compare(&format!("plain layer_norm {what}"), device, &all[..1], |v| v[0].layer_norm(None, None, 0.1));
+            agree(&format!("layer_norm {what}"), device, &all, |v| v[0].layer_norm(Some(&v[1]), Some(&v[2]), 0.1));
+            agree(&format!("rms_norm {what}"), device, &all[..2], |v| v[0].rms_norm(Some(&v[1]), 0.1));
+            agree(&format!("plain layer_norm {what}"), device, &all[..1], |v| v[0].layer_norm(None, None, 0.1));
         }
     }
     let without = [normal::<T>(&[7, 40], 1), normal::<T>(&[40], 2)];
-    compare("layer_norm without weight", device, &without, |v| v[0].layer_norm(None, Some(&v[1]), 0.1));
-    compare("no rows", device, &[normal::<T>(&[0, 40], 1), without[1].clone()], |v| v[0].rms_norm(Some(&v[1]), 0.1));
+    agree("layer_norm without weight", device, &without, |v| v[0].layer_norm(None, Some(&v[1]), 0.1));
+    agree("no rows", device, &[normal::<T>(&[0, 40], 1), without[1].clone()], |v| v[0].rms_norm(Some(&v[1]), 0.1));
     // A mean far from 0 costs no digits: rows are centred before they are squared.
     let far = normal::<T>(&[20, 768], 1).shift(T::of(100.0)).unwrap();
     let y = Var::constant(on(device, &far)).layer_norm(None, None, 1e-6).unwrap();
@@ -188,8 +160,8 @@ pub fn norms_of_channels<T: Scalar>(device: &Device) {
         let (mean, variance) = (vector(4), vector(5));
         let there = |v: &Var<T>| (on(v.device(), &mean), on(v.device(), &variance));
         let what = format!("of {shape:?}");
-        compare(&format!("grn {what}"), device, &all, |v| v[0].grn(&v[1], &v[2], 1e-6));
-        compare(&format!("batch_norm {what}"), device, &all, |v| {
+        agree(&format!("grn {what}"), device, &all, |v| v[0].grn(&v[1], &v[2], 1e-6));
+        agree(&format!("batch_norm {what}"), device, &all, |v| {
             let (mean, variance) = there(&v[0]);
             v[0].batch_norm(&mean, &variance, Some(&v[1]), Some(&v[2]), 0.1)
         });
@@ -197,8 +169,8 @@ pub fn norms_of_channels<T: Scalar>(device: &Device) {
             let (mean, variance) = there(&v[0]);
             v[0].batch_norm_training(&mean, &variance, 0.1, v.get(1), v.get(2), 0.1)
         };
-        compare(&format!("batch_norm of the batch {what}"), device, &all, |v| Ok(training(v)?.result));
-        compare(&format!("plain batch_norm {what}"), device, &all[..1], |v| Ok(training(v)?.result));
+        agree(&format!("batch_norm of the batch {what}"), device, &all, |v| Ok(training(v)?.result));
+        agree(&format!("plain batch_norm {what}"), device, &all[..1], |v| Ok(training(v)?.result));
         let run = |x: Tensor<T>| training(&[Var::constant(x)]).unwrap();
         let (got, wanted) = (run(on(device, &all[0])), run(all[0].clone()));
         close("running mean", &got.running_mean, &wanted.running_mean);
@@ -216,8 +188,8 @@ pub fn norms_of_channels<T: Scalar>(device: &Device) {
     let every_second = Tensor::from_fn(IxDyn(&[1, 1, 1, 8]), |i| T::of((i[3] % 2) as f64)).unwrap();
     let dead = normal::<T>(&[2, 3, 3, 8], 7).mul(&every_second).unwrap();
     let gains = [dead, normal::<T>(&[8], 8), normal::<T>(&[8], 9)];
-    compare("grn of silent channels", device, &gains, |v| v[0].grn(&v[1], &v[2], 1e-6));
-    compare("grn of no samples", device, &[normal::<T>(&[0, 3, 8], 1), gains[1].clone(), gains[2].clone()], |v| {
+    agree("grn of silent channels", device, &gains, |v| v[0].grn(&v[1], &v[2], 1e-6));
+    agree("grn of no samples", device, &[normal::<T>(&[0, 3, 8], 1), gains[1].clone(), gains[2].clone()], |v| {
         v[0].grn(&v[1], &v[2], 1e-6)
     });
 }
@@ -234,7 +206,7 @@ pub fn losses<T: Scalar>(device: &Device) {
                     continue;
                 }
                 let what = format!("cross_entropy of {rows} x {classes}, {how:?}");
-                compare(&what, device, std::slice::from_ref(&z), |v| {
+                agree(&what, device, std::slice::from_ref(&z), |v| {
                     let loss = v[0].cross_entropy(&on(v[0].device(), &labels), how)?;
                     loss.add(&v[0].cross_entropy(&on(v[0].device(), &short), how)?.scale(T::of(2.0))?)
                 });
@@ -253,10 +225,10 @@ pub fn losses<T: Scalar>(device: &Device) {
     for shape in [&[][..], &[1], &[2, 33], &[70_001]] {
         let (x, t) = (normal::<T>(shape, 1).scale(T::of(4.0)).unwrap(), normal::<T>(shape, 2).abs().unwrap());
         let both = [x, t];
-        compare(&format!("mse_loss of {shape:?}"), device, &both, |v| v[0].mse_loss(&v[1]));
-        compare(&format!("bce_with_logits of {shape:?}"), device, &both, |v| v[0].bce_with_logits(&v[1]));
-        compare(&format!("sum of {shape:?}"), device, &both[..1], |v| v[0].sum());
-        compare(&format!("mean of {shape:?}"), device, &both[..1], |v| v[0].mean());
+        agree(&format!("mse_loss of {shape:?}"), device, &both, |v| v[0].mse_loss(&v[1]));
+        agree(&format!("bce_with_logits of {shape:?}"), device, &both, |v| v[0].bce_with_logits(&v[1]));
+        agree(&format!("sum of {shape:?}"), device, &both[..1], |v| v[0].sum());
+        agree(&format!("mean of {shape:?}"), device, &both[..1], |v| v[0].mean());
     }
     // The gradient of a loss itself, with no factor.
     let z = normal::<T>(&[5, 40], 1);
@@ -280,8 +252,8 @@ pub fn dropouts<T: Scalar>(device: &Device) {
         }
     }
     let x = [normal::<T>(&[50, 3, 4], 1)];
-    compare("dropout", device, &x, |v| v[0].dropout(0.3, 5, 6));
-    compare("stochastic_depth", device, &x, |v| v[0].stochastic_depth(0.3, 5, 6));
+    agree("dropout", device, &x, |v| v[0].dropout(0.3, 5, 6));
+    agree("stochastic_depth", device, &x, |v| v[0].stochastic_depth(0.3, 5, 6));
     let infinite = Tensor::<T>::full(IxDyn(&[100]), T::infinity()).unwrap();
     let y = Var::constant(on(device, &infinite)).dropout(0.5, 1, 1).unwrap();
     assert!(y.value().to_vec().unwrap().iter().all(|&y| y == T::zero() || y == T::infinity()));
@@ -294,11 +266,11 @@ pub fn picks<T: Scalar>(device: &Device) {
         let ids = Tensor::<i64, Ix1>::from_fn([count], |i| ((i[0] * i[0] / 3 + i[0]) % rows) as i64).unwrap();
         let short: Tensor<u32, Ix1> = ids.cast().unwrap();
         let what = format!("embedding of {count} in {rows} x {width}");
-        compare(&what, device, &table, |v| v[0].embedding(&on(v[0].device(), &ids), None));
-        compare(&what, device, &table, |v| v[0].embedding(&on(v[0].device(), &short), Some(0)));
+        agree(&what, device, &table, |v| v[0].embedding(&on(v[0].device(), &ids), None));
+        agree(&what, device, &table, |v| v[0].embedding(&on(v[0].device(), &short), Some(0)));
         // One row for all: the longest run.
         let same = Tensor::<u32, Ix1>::full([count], rows as u32 / 2).unwrap();
-        compare("embedding of one row", device, &table, |v| v[0].embedding(&on(v[0].device(), &same), None));
+        agree("embedding of one row", device, &table, |v| v[0].embedding(&on(v[0].device(), &same), None));
     }
     for shape in [&[1][..], &[3, 4, 5], &[40, 9], &[2, 33, 11], &[5000], &[3, 700], &[700, 3]] {
         let x = [normal::<T>(shape, 2)];
@@ -309,11 +281,11 @@ pub fn picks<T: Scalar>(device: &Device) {
                 let n = shape[mode];
                 let index =
                     Tensor::<i64>::from_fn(IxDyn(&wanted), |i| ((i.iter().sum::<usize>() * 7 + 3) % n) as i64).unwrap();
-                compare(&format!("gather {wanted:?} of {shape:?} along {mode}"), device, &x, |v| {
+                agree(&format!("gather {wanted:?} of {shape:?} along {mode}"), device, &x, |v| {
                     v[0].gather(mode, &on(v[0].device(), &index))
                 });
             }
-            compare(&format!("max of {shape:?} along {mode}"), device, &x, |v| Ok(v[0].max_mode(mode, false)?.0));
+            agree(&format!("max of {shape:?} along {mode}"), device, &x, |v| Ok(v[0].max_mode(mode, false)?.0));
             let place = |x: Tensor<T>| Var::constant(x).max_mode(mode, false).unwrap().1.to_vec().unwrap();
             assert_eq!(place(on(device, &x[0])), place(x[0].clone()), "places of maxima");
         }
@@ -351,13 +323,13 @@ pub fn positions<T: Scalar>(device: &Device) {
         let here = |v: &Var<T>| if v.device().is_cpu() { at.clone() } else { there.clone() };
         let both = [normal::<T>(&[b, h, n, r], 1), normal::<T>(&[b, h, m, r], 2)];
         let what = format!("{b} x {h}, {n} by {m}, {r} apart");
-        compare(&format!("positions of {what}"), device, &both, |v| {
+        agree(&format!("positions of {what}"), device, &both, |v| {
             Var::disentangled_bias(Some(&v[0]), Some(&v[1]), &here(&v[0]), 0.25)
         });
-        compare(&format!("c2p of {what}"), device, &both[..1], |v| {
+        agree(&format!("c2p of {what}"), device, &both[..1], |v| {
             Var::disentangled_bias(Some(&v[0]), None, &here(&v[0]), 0.25)
         });
-        compare(&format!("p2c of {what}"), device, &both[1..], |v| {
+        agree(&format!("p2c of {what}"), device, &both[1..], |v| {
             Var::disentangled_bias(None, Some(&v[0]), &here(&v[0]), 0.25)
         });
     }
@@ -416,17 +388,17 @@ pub fn placed<T: Scalar>(device: &Device) {
     for widths in
         [[(0, 0), (0, 0), (0, 0)], [(1, 2), (0, 3), (4, 4)], [(0, 0), (2, 0), (0, 0)], [(0, 1), (0, 0), (1, 0)]]
     {
-        compare(&format!("pad by {widths:?}"), device, &x[..1], |v| v[0].pad(&widths));
+        agree(&format!("pad by {widths:?}"), device, &x[..1], |v| v[0].pad(&widths));
     }
-    compare("slice with steps", device, &x[..1], |v| v[0].slice(s![1.., ..;-2, 1..;3]));
-    compare("narrow", device, &x[..1], |v| v[0].narrow(2, 4..8));
-    compare("index", device, &x[..1], |v| v[0].index_mode(1, 2));
-    compare("concat", device, &x, |v| Var::concat(&[&v[0], &v[1], &v[0]], 1));
-    compare("concat of one mode", device, &[normal::<T>(&[5], 1), normal::<T>(&[7], 2)], |v| {
+    agree("slice with steps", device, &x[..1], |v| v[0].slice(s![1.., ..;-2, 1..;3]));
+    agree("narrow", device, &x[..1], |v| v[0].narrow(2, 4..8));
+    agree("index", device, &x[..1], |v| v[0].index_mode(1, 2));
+    agree("concat", device, &x, |v| Var::concat(&[&v[0], &v[1], &v[0]], 1));
+    agree("concat of one mode", device, &[normal::<T>(&[5], 1), normal::<T>(&[7], 2)], |v| {
         Var::concat(&[&v[0], &v[1]], 0)
     });
     let ten = normal::<T>(&[2; 10], 3);
-    compare("pad of ten modes", device, &[ten], |v| v[0].pad(&[(1, 0); 10]));
+    agree("pad of ten modes", device, &[ten], |v| v[0].pad(&[(1, 0); 10]));
     let bytes = Tensor::<u8, Ix1>::from_fn([100], |i| i[0] as u8).unwrap();
     let halves: Tensor<half::f16, Ix1> = bytes.cast().unwrap();
     let (there, there_halves) = (on(device, &bytes), on(device, &halves));

@@ -100,8 +100,9 @@ impl Source {
     fn shared(self) -> &'static str {
         match self {
             Source::Conv | Source::Depthwise => include_str!("kernels/windows.cuh"),
-            Source::Attention => include_str!("kernels/philox.cuh"),
-            Source::Dropout => concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/philox.cuh")),
+            Source::Attention | Source::Dropout => {
+                concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/philox.cuh"))
+            }
             Source::Elementwise | Source::Cast | Source::Reduce | Source::Contract => "",
             _ => include_str!("kernels/rows.cuh"),
         }

@@ -3,32 +3,7 @@
 // Terms that are added to the scores lie anywhere: `terms` has the sizes [batch, heads, queries, keys] and the strides of two of them; a null
 // term is none. The rows of a launch are those of `pairs` x `queries`, where a pair is a batch entry and a head.
 
-static __device__ __forceinline__ float power(float x) { return expf(x); }
-static __device__ __forceinline__ double power(double x) { return exp(x); }
-static __device__ __forceinline__ float logarithm(float x) { return logf(x); }
-static __device__ __forceinline__ double logarithm(double x) { return log(x); }
-static __device__ __forceinline__ void set_infinite(float& x) { x = __int_as_float(0x7f800000); }
-static __device__ __forceinline__ void set_infinite(double& x) { x = __longlong_as_double(0x7ff0000000000000LL); }
-
 #define WARP 32
-
-template <typename T>
-static __device__ __forceinline__ T warp_sum(T x) {
-    for (int half = WARP / 2; half > 0; half /= 2) x += __shfl_xor_sync(0xffffffffu, x, half);
-    return x;
-}
-
-// NaN on either side is the result.
-template <typename T>
-static __device__ __forceinline__ T larger(T a, T b) {
-    return (a != a || a > b) ? a : b;
-}
-
-template <typename T>
-static __device__ __forceinline__ T warp_max(T x) {
-    for (int half = WARP / 2; half > 0; half /= 2) x = larger(x, __shfl_xor_sync(0xffffffffu, x, half));
-    return x;
-}
 
 // Which rows a launch is about: batch entries from `batch` on with `heads` heads from `head` on, and `rows` queries from `row` on.
 struct Rows {
@@ -67,9 +42,7 @@ static __device__ __forceinline__ T factor_of(u64 seed, u64 step, u64 least, T f
 template <typename T, int HELD>
 static __device__ __forceinline__ void soften(T* scores, T* lse, const T* one, const T* two, u64 seed, u64 step, u64 least, T factor,
                                               const Rows& r, const Nest& terms) {
-    T nothing;
-    set_infinite(nothing);
-    nothing = -nothing;
+    const T nothing = minus_infinity<T>();
     const int lane = threadIdx.x % WARP;
     const i64 m = terms.size[3];
     const i64 warps = (i64)gridDim.x * (blockDim.x / WARP);
@@ -83,12 +56,12 @@ static __device__ __forceinline__ void soften(T* scores, T* lse, const T* one, c
             for (int k = 0; k < HELD; ++k) {
                 const i64 j = lane + k * WARP;
                 held[k] = j < m ? with_terms(own[j], j, row, one, two, terms) : nothing;
-                most = larger(most, held[k]);
+                most = larger_or_nan(most, held[k]);
             }
         } else {
-            for (i64 j = lane; j < m; j += WARP) most = larger(most, with_terms(own[j], j, row, one, two, terms));
+            for (i64 j = lane; j < m; j += WARP) most = larger_or_nan(most, with_terms(own[j], j, row, one, two, terms));
         }
-        most = warp_max(most);
+        most = joined_by_all<WARP, Larger>(most);
         if (most == nothing) {
             for (i64 j = lane; j < m; j += WARP) own[j] = (T)0;
             if (lane == 0) lse[row.position] = -nothing;
@@ -98,16 +71,16 @@ static __device__ __forceinline__ void soften(T* scores, T* lse, const T* one, c
         if (HELD > 0) {
 #pragma unroll
             for (int k = 0; k < HELD; ++k) {
-                held[k] = power(held[k] - most);
+                held[k] = exponential(held[k] - most);
                 sum += held[k];
             }
         } else {
             for (i64 j = lane; j < m; j += WARP) {
-                own[j] = power(with_terms(own[j], j, row, one, two, terms) - most);
+                own[j] = exponential(with_terms(own[j], j, row, one, two, terms) - most);
                 sum += own[j];
             }
         }
-        sum = warp_sum(sum);
+        sum = sum_of_all<WARP>(sum);
         const T share = (T)1 / sum;
         const u64 start = (u64)row.position * (u64)m;
         if (HELD > 0) {
@@ -137,12 +110,12 @@ static __device__ void soften_back(T* scores, T* slopes, const T* lse, const T* 
         for (i64 j = lane; j < width; j += WARP) {
             mean += out[result.first + j * results.stride[0][3]] * dy[result.second + j * results.stride[1][3]];
         }
-        mean = warp_sum(mean);
+        mean = sum_of_all<WARP>(mean);
         const T log_sum = lse[row.position];
         const u64 start = (u64)row.position * (u64)m;
         T *own = scores + i * m, *slope = slopes + i * m;
         for (i64 j = lane; j < m; j += WARP) {
-            const T share = power(with_terms(own[j], j, row, one, two, terms) - log_sum);
+            const T share = exponential(with_terms(own[j], j, row, one, two, terms) - log_sum);
             const T kept = least ? factor_of(seed, step, least, factor, start + j) : (T)1;
             own[j] = share * kept;
             slope[j] = share * (slope[j] * kept - mean);
