@@ -330,6 +330,7 @@ pub mod device;
 mod error;
 #[cfg(any(doc, doctest))]
 pub mod guide;
+pub mod hub;
 pub mod models;
 pub mod nn;
 pub mod peft;
