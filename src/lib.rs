@@ -337,6 +337,9 @@ pub mod peft;
 mod scalar;
 pub mod tensor;
 pub mod train;
+#[cfg(feature = "vision")]
+pub mod vision;
+
 pub use device::Device;
 pub use error::{Error, ErrorKind, Result};
 pub use scalar::{DType, Element, Index, Scalar};

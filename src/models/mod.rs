@@ -71,7 +71,7 @@ mod folder;
 mod resnet;
 mod start;
 
-pub use architecture::Architecture;
+pub use architecture::{Architecture, ImageInput};
 pub use classifier::ImageClassifier;
 pub use convnext::{ConvNext, ConvNextConfig, ConvNextNames, ConvNextVersion};
 pub use efficientnet_lite::{EfficientNetLite, EfficientNetLiteConfig, EfficientNetNames, EfficientNetStage};
