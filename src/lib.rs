@@ -330,12 +330,16 @@ pub mod device;
 mod error;
 #[cfg(any(doc, doctest))]
 pub mod guide;
+pub mod hub;
 pub mod models;
 pub mod nn;
 pub mod peft;
 mod scalar;
 pub mod tensor;
 pub mod train;
+#[cfg(feature = "vision")]
+pub mod vision;
+
 pub use device::Device;
 pub use error::{Error, ErrorKind, Result};
 pub use scalar::{DType, Element, Index, Scalar};

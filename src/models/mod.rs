@@ -77,7 +77,7 @@ mod text_classifier;
 mod tokens;
 mod transformer;
 
-pub use architecture::Architecture;
+pub use architecture::{Architecture, ImageInput};
 pub use bert::{Bert, BertConfig};
 pub use classifier::ImageClassifier;
 pub use convnext::{ConvNext, ConvNextConfig, ConvNextNames, ConvNextVersion};

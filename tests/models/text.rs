@@ -193,7 +193,7 @@ fn adapters_act_on_the_relative_positions_that_share_their_layer() {
             let mut model = TextArchitecture::open::<f64>(fixture(case)).unwrap();
             let linears = Targets::of(model.linears().iter().copied());
             let plan = Attach::new(method).to(linears).apply(&mut *model).unwrap();
-            assert_eq!(plan.layers().len(), 12, "{case}");
+            assert_eq!(plan.rows.len(), 12, "{case}");
             move_away(&mut *model);
             let adapted = model.forward(&tokens(&expected), Mode::Evaluation).unwrap();
             peft::merge(&mut *model).unwrap();
