@@ -1,39 +1,46 @@
-//! One training step of ConvNeXt-V2, forward, backward and AdamW, in f32: full, with FLoRA, with LoRA.
+//! One training step of ConvNeXt-V2 or of DeBERTa-v3, forward, backward and AdamW, in f32: full, with FLoRA, with LoRA, with DoRA.
 //!
 //! ```sh
 //! cargo bench --bench models -- --size atto --method flora
+//! cargo bench --bench models -- --model deberta-v3 --size base --batch 8 --tokens 64 --method flora
 //! ```
 //!
 //! One line for each method: the numbers that train, medians in seconds of the whole step and of its three parts, and the most memory
 //! that the process ever held. That grows from method to method: name one to measure it. `benches/peers/models.py` runs this beside PyTorch.
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::time::Instant;
 use tenfold::{
     Device, Result, Tensor,
     autodiff::{CrossEntropy, Var},
-    models::{ConvNext, ConvNextConfig, ImageClassifier},
+    models::{ConvNext, ConvNextConfig, Deberta, DebertaConfig, ImageClassifier, TextClassifier, Tokens},
     nn::{Mode, Module},
-    peft::{Attach, Flora, Full, Lora, Method, Targets},
+    peft::{Attach, Dora, Flora, Full, Lora, Method, Targets},
     train::{AdamW, Groups, Optimizer},
 };
 
-/// Times training steps of ConvNeXt-V2.
+/// Times training steps of ConvNeXt-V2 and DeBERTa-v3.
 #[derive(Parser)]
 struct Arguments {
-    /// atto, femto, pico, nano, tiny, base, large or huge.
+    #[arg(long, value_enum, default_value = "convnextv2")]
+    model: Network,
+    /// ConvNeXt-V2: atto, femto, pico, nano, tiny, base, large or huge; DeBERTa-v3: xsmall, small, base or large.
     #[arg(long, default_value = "atto")]
     size: String,
-    /// full, flora (ranks 8 and 2 on every layer) or lora (rank 8 on the linear layers of blocks); several with commas.
+    /// full; flora (rank 8, for kernels 2, on every layer of ConvNeXt, on the linear layers of DeBERTa's blocks); lora, dora (rank 8 on the
+    /// linear layers of blocks); several with commas.
     #[arg(long, default_value = "full,flora,lora", value_delimiter = ',')]
     method: Vec<String>,
     #[arg(long, default_value_t = 4)]
     batch: usize,
-    /// The side of an image.
+    /// ConvNeXt-V2: the side of an image.
     #[arg(long, default_value_t = 224)]
     image: usize,
+    /// DeBERTa-v3: the tokens of a sequence.
+    #[arg(long, default_value_t = 64)]
+    tokens: usize,
     #[arg(long, default_value_t = 2)]
     threads: usize,
     #[arg(long, default_value_t = 5)]
@@ -46,47 +53,98 @@ struct Arguments {
     bench: bool,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Network {
+    #[value(name = "convnextv2")]
+    ConvNextV2,
+    #[value(name = "deberta-v3")]
+    DebertaV3,
+}
+
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     for method in &arguments.method {
-        step(&arguments, method)?;
+        match arguments.model {
+            Network::ConvNextV2 => convnext(&arguments, method)?,
+            Network::DebertaV3 => deberta(&arguments, method)?,
+        }
     }
     Ok(())
 }
 
-fn step(arguments: &Arguments, name: &str) -> Result<()> {
+/// The method of a name.
+fn method(name: &str) -> Box<dyn Method<f32>> {
+    match name {
+        "flora" => Box::new(Flora::new().rank(8).kernel_rank(2).scale(4.0)),
+        "lora" => Box::new(Lora::new(8)),
+        "dora" => Box::new(Dora::new(8)),
+        "full" => Box::new(Full),
+        other => {
+            eprintln!("there is no method {other:?}; there are full, flora, lora, dora");
+            std::process::exit(2);
+        }
+    }
+}
+
+fn convnext(arguments: &Arguments, name: &str) -> Result<()> {
     let rng = &mut ChaCha8Rng::seed_from_u64(0);
     let device = Device::cpu().threads(arguments.threads);
     let config = ConvNextConfig::named(&format!("convnextv2-{}", arguments.size))?;
     let mut model = ConvNext::<f32>::new(config, rng)?;
-    let (flora, lora) = (Flora::new().rank(8).kernel_rank(2).scale(4.0), Lora::new(8));
-    let (method, targets): (&dyn Method<f32>, Targets) = match name {
-        "flora" => (&flora, Targets::all().except(model.head())),
-        "lora" => (&lora, Targets::of(["pwconv1", "pwconv2"])),
-        "full" => (&Full, Targets::all()),
-        other => {
-            eprintln!("there is no method {other:?}; there are full, flora, lora");
-            std::process::exit(2);
-        }
+    let targets = match name {
+        "lora" | "dora" => Targets::of(["pwconv1", "pwconv2"]),
+        "flora" => Targets::all().except(model.head()),
+        _ => Targets::all(),
     };
-    Attach::new(method).to(targets).keep(Targets::of([model.head()])).apply(&mut model)?;
+    Attach::new(&*method(name)).to(targets).keep(Targets::of([model.head()])).apply(&mut model)?;
     model.to_device(&device)?;
     let side = arguments.image;
     let images = Var::constant(Tensor::normal([arguments.batch, side, side, 3], rng)?.to_device(&device)?);
     let labels = Tensor::from_fn([arguments.batch], |i| (i[0] * 7919 % 1000) as u32)?.to_device(&device)?;
-    let mut optimizer = Optimizer::new(AdamW::new(1e-3), &Groups::new(), &model)?;
+    step(arguments, name, &mut model, |model, mode| {
+        model.forward(&images, mode)?.cross_entropy(&labels, CrossEntropy::default())
+    })
+}
 
+fn deberta(arguments: &Arguments, name: &str) -> Result<()> {
+    let device = Device::cpu().threads(arguments.threads);
+    let config = DebertaConfig::named(&format!("deberta-v3-{}", arguments.size))?;
+    let words = config.vocab_size;
+    let mut model = Deberta::<f32>::new(config, &mut ChaCha8Rng::seed_from_u64(0))?;
+    let targets = match name {
+        "full" => Targets::all(),
+        _ => Targets::of(model.linears().iter().copied()),
+    };
+    let head = Targets::of(model.head().iter().copied());
+    Attach::new(&*method(name)).to(targets).keep(head).apply(&mut model)?;
+    model.to_device(&device)?;
+    let shape = [arguments.batch, arguments.tokens];
+    let ids = Tensor::from_fn(shape, |i| ((i[0] * arguments.tokens + i[1] + 1) * 7919 % words) as u32)?;
+    let tokens = Tokens::new(ids, Tensor::zeros(shape)?, &Tensor::ones(shape)?)?.to_device(&device)?;
+    let labels = Tensor::from_fn([arguments.batch], |i| (i[0] % 2) as u32)?.to_device(&device)?;
+    step(arguments, name, &mut model, |model, mode| {
+        model.forward(&tokens, mode)?.cross_entropy(&labels, CrossEntropy::default())
+    })
+}
+
+/// Times steps of a model with this loss.
+fn step<M: Module<f32>>(
+    arguments: &Arguments,
+    name: &str,
+    model: &mut M,
+    loss: impl Fn(&M, Mode) -> Result<Var<f32>>,
+) -> Result<()> {
+    let mut optimizer = Optimizer::new(AdamW::new(1e-3), &Groups::new(), model)?;
     // Two rounds to touch fresh memory and start threads.
     let mut parts: [Vec<f64>; 4] = Default::default();
     for round in 0..arguments.reps as u64 + 2 {
         let start = Instant::now();
-        let logits = model.forward(&images, Mode::training(0, round))?;
-        let loss = logits.cross_entropy(&labels, CrossEntropy::default())?;
+        let loss = loss(model, Mode::training(0, round))?;
         let forward = start.elapsed();
         let gradients = loss.backward()?;
-        drop((loss, logits));
+        drop(loss);
         let backward = start.elapsed();
-        optimizer.step(&mut model, gradients, 1.0, None)?;
+        optimizer.step(model, gradients, 1.0, None)?;
         let whole = start.elapsed();
         if round >= 2 {
             let times = [whole, forward, backward - forward, whole - backward];
@@ -102,7 +160,7 @@ fn step(arguments: &Arguments, name: &str) -> Result<()> {
         println!(
             "{}",
             serde_json::json!({
-                "size": arguments.size, "method": name, "batch": arguments.batch, "image": side, "trainable": trainable,
+                "size": arguments.size, "method": name, "batch": arguments.batch, "trainable": trainable,
                 "seconds": whole, "forward": forward, "backward": backward, "update": update, "peak_memory_bytes": memory,
             })
         );

@@ -37,6 +37,12 @@ pub struct Files<'a> {
 /// The files of an image model: `model.safetensors` and, where there is one, `config.json`.
 pub const IMAGE_MODEL: Files<'static> = Files { required: &[WEIGHTS], optional: &["config.json"] };
 
+/// The files of a text model: weights, `config.json`, and whichever files its tokenizer has.
+pub const TEXT_MODEL: Files<'static> = Files {
+    required: &[WEIGHTS, "config.json"],
+    optional: &["tokenizer.json", "spm.model", "vocab.txt", "tokenizer_config.json"],
+};
+
 /// Where the files of a model are: `model` itself, where it is a file or a folder; else the folder of the cache that the
 /// hub's files lie in, downloaded where they do not yet.
 ///

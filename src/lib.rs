@@ -336,6 +336,8 @@ pub mod nn;
 pub mod peft;
 mod scalar;
 pub mod tensor;
+#[cfg(feature = "text")]
+pub mod text;
 pub mod train;
 #[cfg(feature = "vision")]
 pub mod vision;

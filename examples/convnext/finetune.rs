@@ -3,6 +3,7 @@
 use crate::{
     compute::ComputeArguments,
     data::DataArguments,
+    first::first_gradients,
     method::MethodArguments,
     model::ModelArguments,
     run::Run,
@@ -15,17 +16,12 @@ use serde_json::json;
 use std::process::ExitCode;
 use tenfold::{
     Result,
-    autodiff::Gradients,
     models::ImageClassifier,
-    nn::{Mode, Module},
-    peft::{self, Attach, Method, Plan, Probe, Targets, WeightGradients, weight_gradients},
-    train::{AdamW, Dataset, Stop, Trainer},
+    nn::Module,
+    peft::{self, Attach, Method, Plan, Targets},
+    train::{Dataset, Stop},
     vision::ImageBatch,
 };
-
-/// How many batches the first gradients are of, and how many epochs the head trains alone before them.
-const FIRST_BATCHES: usize = 8;
-const FIRST_EPOCHS: u64 = 2;
 
 /// Adapt trained weights to other images: a new head, and a method that says what else trains.
 ///
@@ -91,7 +87,13 @@ impl Arguments {
     ) -> Result<Plan> {
         let head = Targets::of([model.head()]);
         let first = match self.method.recipe().needs_gradients() {
-            true => Some(self.first_gradients(model, run)?),
+            true => {
+                let (head, size) = (model.head(), (run.pace.batch, self.training.seed));
+                Some(first_gradients(model, &run.data.train, &[head], size, |model, images: ImageBatch, mode| {
+                    let images = images.to_device(run.device)?;
+                    images.loss(&model.forward(&images.images.clone().into(), mode)?, self.training.label_smoothing)
+                })?)
+            }
             false => None,
         };
         let mut attach = Attach::new(method).to(Targets::all().except(model.head())).keep(head);
@@ -102,38 +104,6 @@ impl Arguments {
         println!("{} of {} numbers train", model.count().trainable, model.count().total);
         Ok(plan)
     }
-
-    /// The gradients of all weights but the head's, after the head alone was trained a little: before, it would only say what a random
-    /// head says. A function of the seed, so that a run that is resumed begins with the same.
-    fn first_gradients(
-        &self,
-        model: &mut Box<dyn ImageClassifier<f32>>,
-        run: &Run<'_>,
-    ) -> Result<WeightGradients<f32>> {
-        let (head, size, train) = (model.head(), run.pace.batch, &run.data.train);
-        let loss = |model: &Box<dyn ImageClassifier<f32>>, images: ImageBatch, mode| {
-            let images = images.to_device(run.device)?;
-            images.loss(&model.forward(&images.images.clone().into(), mode)?, self.training.label_smoothing)
-        };
-        Attach::new(&Probe).keep(Targets::of([head])).apply(model)?;
-        let probe = Trainer::new(AdamW::new(1e-3)).epochs(FIRST_EPOCHS).batch_size(size).seed(self.training.seed);
-        probe.fit(model, train, loss)?;
-        model.unfreeze_all();
-        let mut sum: Option<Gradients<f32>> = None;
-        let stride = (train.len() / (FIRST_BATCHES * size).max(1)).max(1);
-        // Images from everywhere: neighbours are of one class.
-        let spread: Vec<usize> = (0..train.len()).step_by(stride).collect();
-        for indices in spread.chunks(size).take(FIRST_BATCHES) {
-            let gradients = loss(model, train.batch(indices)?, Mode::Evaluation)?.backward()?;
-            match &mut sum {
-                Some(sum) => sum.accumulate(gradients)?,
-                None => sum = Some(gradients),
-            }
-        }
-        let mut first = sum.map(|sum| weight_gradients(model, &sum)).unwrap_or_default();
-        first.retain(|name, _| name != head);
-        Ok(first)
-    }
 }
 
 /// Rates that suit: few numbers move far, many a little.
@@ -143,5 +113,5 @@ fn pace_of(method: &str) -> Pace {
         "probe" | "bitfit" => 5e-3,
         _ => 2e-3,
     };
-    Pace { lr, epochs: 12, batch: 32 }
+    Pace::new(lr, 12, 32)
 }

@@ -13,7 +13,7 @@
 //! | `data.rs` | which images, and what is done to them |
 //! | `count.rs`, `pretrain.rs`, `finetune.rs`, `bench.rs` | the four commands |
 //! | `run.rs` | what both kinds of training have in common |
-//! | `../support` | what the examples share: methods, training, devices |
+//! | `../support` | what the examples share: methods, training, devices, first gradients |
 
 mod bench;
 #[path = "../support/compute.rs"]
@@ -21,6 +21,8 @@ mod compute;
 mod count;
 mod data;
 mod finetune;
+#[path = "../support/first.rs"]
+mod first;
 #[path = "../support/method.rs"]
 mod method;
 mod model;

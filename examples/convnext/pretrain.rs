@@ -54,7 +54,7 @@ impl Arguments {
             architecture.with_labels(data.classes.len()).build(&mut ChaCha8Rng::seed_from_u64(self.training.seed))?;
         model.to_device(&device)?;
         let (images, training) = (&self.data, &self.training);
-        let pace = training.pace(Pace { lr: 2e-3, epochs: 20, batch: 128 }, data.train.len());
+        let pace = training.pace(Pace::new(2e-3, 20, 128), data.train.len());
         let run = Run { data: &data, images, training, pace, device: &device };
         let report = run.train(&mut model)?;
         if report.stopped != Stop::Interrupted {

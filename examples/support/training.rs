@@ -21,18 +21,18 @@ pub struct TrainingArguments {
     /// AdamW's learning rate at its highest.
     #[arg(long)]
     pub lr: Option<f64>,
-    /// How often the training images are gone through.
+    /// How often the training data are gone through.
     #[arg(long)]
     pub epochs: Option<u64>,
     /// Examples in a batch.
     #[arg(long)]
     pub batch: Option<usize>,
     /// How the rate goes up and down: constant, linear, cosine, .., with warmup-ratio=0.1 or warmup=100 steps, floor=0.01.
-    #[arg(long, default_value = "cosine:warmup-ratio=0.1")]
-    pub schedule: Schedule,
+    #[arg(long)]
+    pub schedule: Option<Schedule>,
     /// AdamW's decay of weights; vectors (biases, norms) have none.
-    #[arg(long, default_value_t = 0.01)]
-    pub weight_decay: f64,
+    #[arg(long)]
+    pub weight_decay: Option<f64>,
     /// Shorten gradients to this norm.
     #[arg(long, default_value_t = 1.0)]
     pub clip_norm: f64,
@@ -50,11 +50,20 @@ pub struct TrainingArguments {
     pub json: bool,
 }
 
-/// Rate, epochs and batch size.
+/// Rate, epochs, batch size, and what goes with them.
 pub struct Pace {
     pub lr: f64,
     pub epochs: u64,
     pub batch: usize,
+    pub schedule: Schedule,
+    pub weight_decay: f64,
+}
+
+impl Pace {
+    /// With a cosine after a warm-up of a tenth, and a decay of 0.01.
+    pub fn new(lr: f64, epochs: u64, batch: usize) -> Self {
+        Self { lr, epochs, batch, schedule: Schedule::cosine().warmup_ratio(0.1), weight_decay: 0.01 }
+    }
 }
 
 impl TrainingArguments {
@@ -64,14 +73,16 @@ impl TrainingArguments {
             lr: self.lr.unwrap_or(default.lr),
             epochs: self.epochs.unwrap_or(default.epochs),
             batch: self.batch.unwrap_or(default.batch.min(examples)),
+            schedule: self.schedule.clone().unwrap_or(default.schedule),
+            weight_decay: self.weight_decay.unwrap_or(default.weight_decay),
         }
     }
 
     /// The trainer, which keeps the weights that are best by `score`.
     pub fn trainer(&self, pace: &Pace, score: &str) -> Trainer {
-        Trainer::new(AdamW::new(pace.lr).weight_decay(self.weight_decay))
+        Trainer::new(AdamW::new(pace.lr).weight_decay(pace.weight_decay))
             .groups(Groups::new().no_decay_on_vectors())
-            .schedule(self.schedule.clone())
+            .schedule(pace.schedule.clone())
             .epochs(pace.epochs)
             .batch_size(pace.batch)
             .clip(self.clip_norm)
