@@ -16,7 +16,7 @@ pub(super) fn tokenizer(origin: &Origin<'_>, bytes: &[u8], config: Config) -> Re
     let lines = bytes.strip_suffix(b"\n").unwrap_or(bytes).split(|&byte| byte == b'\n');
     for (i, line) in lines.enumerate() {
         let text = std::str::from_utf8(line).map_err(|e| origin.format(format!("line {}: no UTF-8: {e}", i + 1)))?;
-        let word = text.strip_suffix('\r').unwrap_or(text);
+        let word = text.trim_end();
         if let Some(first) = words.insert(word.to_string(), i as u32) {
             return Err(origin.format(format!("line {}: {word:?} stands in line {} already", i + 1, first + 1)));
         }
@@ -30,7 +30,8 @@ pub(super) fn tokenizer(origin: &Origin<'_>, bytes: &[u8], config: Config) -> Re
         .filter(|token| words.contains_key(*token))
         .map(|token| tokenizers::AddedToken::from(token, true))
         .collect();
-    let model = WordPiece::builder().vocab(words).build().map_err(|e| origin.format(e))?;
+    let vocabulary = WordPiece::read_bytes(bytes).map_err(|e| origin.format(e))?;
+    let model = WordPiece::builder().vocab(vocabulary).build().map_err(|e| origin.format(e))?;
     let mut tokenizer = tokenizers::Tokenizer::new(model);
     let small = config.do_lower_case.unwrap_or(true);
     let chinese = config.tokenize_chinese_chars.unwrap_or(true);
