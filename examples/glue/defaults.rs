@@ -65,7 +65,7 @@ impl Defaults {
             WarmUp::Part(part) => Schedule::linear().warmup_ratio(part),
         };
         let lr = if method == "full" { FULL_RATE } else { self.lr };
-        Pace { lr, epochs, batch, schedule, weight_decay: self.weight_decay }
+        Pace { schedule, weight_decay: self.weight_decay, ..Pace::new(lr, epochs, batch) }
     }
 
     /// The method with the authors' scale, alpha over the rank, and their start of FLoRA's factors, where it says nothing of these.

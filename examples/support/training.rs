@@ -27,10 +27,11 @@ pub struct TrainingArguments {
     /// Examples in a batch.
     #[arg(long)]
     pub batch: Option<usize>,
-    /// How the rate goes up and down: constant, linear, cosine, .., with warmup-ratio=0.1 or warmup=100 steps, floor=0.01.
+    /// How the rate goes up and down: constant, linear, cosine, .., with warmup-ratio=0.1 or warmup=100 steps, floor=0.01
+    /// [default: cosine:warmup-ratio=0.1; for GLUE, linear with the paper's warm-up].
     #[arg(long)]
     pub schedule: Option<Schedule>,
-    /// AdamW's decay of weights; vectors (biases, norms) have none.
+    /// AdamW's decay of weights; vectors (biases, norms) have none [default: 0.01; for GLUE, the paper's].
     #[arg(long)]
     pub weight_decay: Option<f64>,
     /// Shorten gradients to this norm.
