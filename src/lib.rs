@@ -299,7 +299,10 @@
 //! | flag | default | what |
 //! |---|---|---|
 //! | `cuda` | no | the CUDA device. Compiles without CUDA; driver and libraries are loaded when a device is first opened, and their absence is an [`Error`] |
+//! | `hub` | no | models by their names on Hugging Face's hub are downloaded ([`hub`]). Needs a C compiler, for TLS |
+//! | `text` | no | texts for training: tokenizers, GLUE's tasks (`text`). All Rust |
 //! | `terminal` | no | training at a terminal: progress bar, curves as SVG, Ctrl-C that saves ([`train`]) |
+//! | `vision` | no | images: folders, packed files, augmentation (`vision`) |
 //!
 //! # Where to go on
 //!
@@ -310,8 +313,10 @@
 //! - [`nn`]: parameters, layers and their files.
 //! - [`peft`]: fine-tuning a model with few parameters; [its chapter of the tutorial](guide::adaptation).
 //! - [`train`]: optimisers, schedules, and runs that can be killed at any moment.
-//! - [`models`]: ConvNeXt, ResNet and EfficientNet-Lite, from the files of other libraries.
+//! - [`models`]: ConvNeXt, ResNet, EfficientNet-Lite, BERT and DeBERTa, from the files of other libraries.
+//! - `vision`, with the feature of that name: images to train on.
 //! - [`guide`]: coming from TensorLy, or from the Tensor Toolbox for MATLAB or Python.
+//! - The program `convnext` trains and adapts image classifiers from the command line.
 //! - The program `decompose` in the repository's folder `examples` decomposes an `.npy` file from the command line.
 //!
 //! The notation is that of Kolda and Bader, *Tensor decompositions and applications*, SIAM Review 51 (2009), but for
@@ -330,12 +335,18 @@ pub mod device;
 mod error;
 #[cfg(any(doc, doctest))]
 pub mod guide;
+pub mod hub;
 pub mod models;
 pub mod nn;
 pub mod peft;
 mod scalar;
 pub mod tensor;
+#[cfg(feature = "text")]
+pub mod text;
 pub mod train;
+#[cfg(feature = "vision")]
+pub mod vision;
+
 pub use device::{Device, Memory, precision::Precision};
 pub use error::{Error, ErrorKind, Result};
 pub use scalar::{DType, Element, Index, Scalar};

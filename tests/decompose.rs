@@ -1,29 +1,19 @@
 //! The example program `decompose`, run as a user runs it: every method, and every way to get the input wrong.
 
+#[path = "support/program.rs"]
+mod program;
+
 use ndarray::IxDyn;
+use program::program;
 use std::{
-    env::consts::EXE_SUFFIX,
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Output},
 };
 use tempfile::TempDir;
 use tenfold::Tensor;
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
-
-/// The program lies in `examples` beside the folder of this test. `cargo test` has built it, but `cargo test --test decompose`
-/// has not.
-fn program() -> PathBuf {
-    let here = std::env::current_exe().expect("a test knows where it lies");
-    let profile = here.parent().and_then(Path::parent).expect("tests lie in target/PROFILE/deps");
-    let program = profile.join("examples").join(format!("decompose{EXE_SUFFIX}"));
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/decompose.rs");
-    let changed = |path: &Path| path.metadata().and_then(|m| m.modified()).ok();
-    let fresh = changed(&program).is_some_and(|built| changed(&source).is_none_or(|written| written <= built));
-    assert!(fresh, "{} is missing or out of date: run `cargo build --examples`", program.display());
-    program
-}
 
 /// A folder with an input file, in which the program runs.
 struct Case {
@@ -50,7 +40,11 @@ impl Case {
     /// Runs `decompose x.npy ..` with words separated by spaces.
     fn run(&self, words: &str) -> Result<Output> {
         let words = words.split_whitespace();
-        Ok(Command::new(program()).arg("x.npy").args(words).current_dir(self.folder.path()).output()?)
+        Ok(Command::new(program("decompose", &["decompose.rs"]))
+            .arg("x.npy")
+            .args(words)
+            .current_dir(self.folder.path())
+            .output()?)
     }
 
     /// Runs to success; the last line of standard output as JSON.

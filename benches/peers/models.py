@@ -6,8 +6,8 @@
 Every measurement is a process of its own, so that each has its own peak of memory. PyTorch runs transformers' model:
 
     full    every parameter trains
-    flora   images: ranks 8 (channels) and 2 (kernel) on every layer but the classifier; texts: rank 8 on the linear layers of blocks; as
-            one operation with W0 + delta
+    flora   images: ranks 8 (channels) and 2 (kernel) on every layer but the classifier, as one operation with W0 + delta;
+            texts: rank 8 on the linear layers of blocks, by three thin products beside the layer
     lora    PEFT, rank 8, on the linear layers of blocks
     dora    the same with DoRA
 
@@ -37,8 +37,9 @@ SIZES = {
 DEBERTA = {"xsmall": (384, 12, 6), "small": (768, 6, 12), "base": (768, 12, 12), "large": (1024, 24, 16)}
 
 
-def adapted(model, torch, chosen, head):
-    """Every convolution and linear layer that is chosen with its weight plus a Tucker form, core zero, factors random."""
+def adapted(model, torch, chosen, head, factored):
+    """Every convolution and linear layer that is chosen with a Tucker form, core zero, factors random: as one operation with W0 + delta,
+    or, linear layers alone, by three thin products beside the layer."""
     nn, F = torch.nn, torch.nn.functional
 
     class Flora(nn.Module):
@@ -52,6 +53,8 @@ def adapted(model, torch, chosen, head):
             self.factors = nn.ParameterList(torch.randn(n, r) * (0.5 / r) ** 0.5 for n, r in zip(modes, ranks))
 
         def forward(self, x):
+            if factored:
+                return self.base(x) + 4 * F.linear(F.linear(F.linear(x, self.factors[0].t()), self.core.t()), self.factors[1])
             delta = self.core
             for factor in self.factors:
                 delta = torch.tensordot(delta, factor, dims=[[0], [1]])
@@ -112,7 +115,7 @@ def build(arguments, torch):
     make = convnext if arguments.model.startswith("convnext") else deberta
     model, inputs, chosen, linears, head = make(arguments, torch)
     if arguments.method == "flora":
-        model = adapted(model, torch, chosen, head)
+        model = adapted(model, torch, chosen, head, factored=make is deberta)
     if arguments.method in ("lora", "dora"):
         from peft import LoraConfig, get_peft_model
 

@@ -9,6 +9,21 @@ use crate::{
     scalar::Scalar,
 };
 use rand::Rng;
+use std::path::Path;
+
+/// What a model's weights expect of an image: values from 0 to 1, the mean taken off, divided by the deviation, for red, green and blue.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ImageInput {
+    /// The side of the images that the weights were trained on; other sizes work too.
+    pub side: usize,
+    /// Taken off.
+    pub mean: [f64; 3],
+    /// Divided by.
+    pub deviation: [f64; 3],
+}
+
+/// ImageNet's mean and deviation.
+const IMAGENET: ([f64; 3], [f64; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
 
 /// One of the models here, with its sizes.
 ///
@@ -80,6 +95,35 @@ impl Architecture {
         Err(Error::new(ErrorKind::Value, "Architecture", format!("no model here: {}", reasons.join("; "))))
     }
 
+    /// That of the model at a path, a `.safetensors` file or a folder with one, whose tensors these are: as
+    /// [`from_checkpoint`](Architecture::from_checkpoint), but that Hugging Face's `config.json` counts where the folder has one.
+    ///
+    /// # Errors
+    /// As [`from_checkpoint`](Architecture::from_checkpoint), and those of [`ConvNextConfig::from_json`].
+    pub fn at(path: impl AsRef<Path>, checkpoint: &Checkpoint) -> Result<Self> {
+        match Self::from_checkpoint(checkpoint)? {
+            Self::ConvNext(_) => ConvNextConfig::at(path.as_ref(), checkpoint).map(Self::ConvNext),
+            other => Ok(other),
+        }
+    }
+
+    /// The same with what a name leaves open and a checkpoint says: the number of classes and, of a ConvNeXt, the side of its patches. A
+    /// checkpoint of another architecture changes nothing; [`load`](Architecture::load) says what differs.
+    pub fn sized_for(self, checkpoint: &Checkpoint) -> Self {
+        match (self, Self::from_checkpoint(checkpoint)) {
+            (Self::ConvNext(named), Ok(Self::ConvNext(found))) => {
+                Self::ConvNext(ConvNextConfig { num_labels: found.num_labels, patch_size: found.patch_size, ..named })
+            }
+            (Self::CifarResNet(named), Ok(Self::CifarResNet(found))) => {
+                Self::CifarResNet(CifarResNetConfig { num_labels: found.num_labels, ..named })
+            }
+            (Self::EfficientNetLite(named), Ok(Self::EfficientNetLite(found))) => {
+                Self::EfficientNetLite(EfficientNetLiteConfig { num_labels: found.num_labels, ..named })
+            }
+            (named, _) => named,
+        }
+    }
+
     /// The same for another number of classes.
     pub fn with_labels(mut self, labels: usize) -> Self {
         match &mut self {
@@ -88,6 +132,26 @@ impl Architecture {
             Self::EfficientNetLite(config) => config.num_labels = labels,
         }
         self
+    }
+
+    /// What the published weights expect of an image.
+    ///
+    /// ```
+    /// use tenfold::models::Architecture;
+    ///
+    /// let input = Architecture::named("efficientnet-lite0")?.input();
+    /// assert_eq!((input.side, input.mean, input.deviation), (224, [0.5; 3], [0.5; 3]));
+    /// # Ok::<(), tenfold::Error>(())
+    /// ```
+    pub fn input(&self) -> ImageInput {
+        let (side, (mean, deviation)) = match self {
+            Self::ConvNext(_) => (224, IMAGENET),
+            Self::CifarResNet(_) => (32, IMAGENET),
+            // TensorFlow's weights; timm's own have ImageNet's.
+            Self::EfficientNetLite(config) if config.same_padding => (config.side(), ([0.5; 3], [0.5; 3])),
+            Self::EfficientNetLite(config) => (config.side(), IMAGENET),
+        };
+        ImageInput { side, mean, deviation }
     }
 
     /// A new model of it, with the start that its authors chose.

@@ -7,6 +7,7 @@ use crate::{
     scalar::Scalar,
 };
 use rand::Rng;
+use std::path::Path;
 
 /// A network from images to features, and from features to classes.
 ///
@@ -54,6 +55,14 @@ pub trait ImageClassifier<T: Scalar>: Module<T> {
     /// [`ErrorKind::Value`] where it is of another architecture, and those of [`Load::apply`](crate::nn::Load::apply): names and shapes
     /// that differ are listed.
     fn load(&mut self, checkpoint: &Checkpoint) -> Result<Loaded>;
+
+    /// Writes `model.safetensors` to a folder, which is made where there is none, and `config.json` where the architecture has one: for
+    /// [`Architecture::at`](super::Architecture::at), and for the library that the names of the tensors are from.
+    /// [`merge`](crate::peft::merge) adapters first.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`], and those of [`Save::write`](crate::nn::Save::write).
+    fn write(&self, folder: &Path) -> Result<()>;
 
     /// A new classifier for another task, for `labels` classes, in place of the old one; none for 0. Everything else stays.
     ///

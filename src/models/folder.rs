@@ -14,6 +14,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+const NAME: &str = "save";
+
 /// The largest configuration has some hundred kilobytes: the names of 21 843 classes, twice.
 const MOST: u64 = 16 << 20;
 
@@ -37,6 +39,12 @@ pub(super) fn read<C: DeserializeOwned>(origin: &Origin<'_>, path: &Path) -> Res
     serde_json::from_slice(&text).map_err(|e| origin.format(format!("not such a configuration: {e}")).with_source(e))
 }
 
+/// Where the tensors of a model lie in its folder, which is made where there is none.
+pub(super) fn tensors(path: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(path).map_err(|e| Error::io(NAME, path, e))?;
+    Ok(path.join("model.safetensors"))
+}
+
 /// Writes both files; the folder is made where there is none.
 pub(super) fn write<T: Scalar>(
     path: &Path,
@@ -44,9 +52,7 @@ pub(super) fn write<T: Scalar>(
     model: &(impl Module<T> + ?Sized),
     config: &str,
 ) -> Result<()> {
-    const NAME: &str = "save";
-    std::fs::create_dir_all(path).map_err(|e| Error::io(NAME, path, e))?;
-    save.write(model, path.join("model.safetensors"))?;
+    save.write(model, tensors(path)?)?;
     let file = path.join("config.json");
     write_atomically(NAME, &file, |writer| writer.write_all(config.as_bytes()).map_err(|e| Error::io(NAME, &file, e)))
 }

@@ -1,8 +1,8 @@
-//! Image models that read the files of the libraries they come from: ConvNeXt in both versions, ResNets for small images, and
-//! EfficientNet-Lite.
+//! Models that read the files of the libraries they come from: of images ConvNeXt in both versions, ResNets for small images, and
+//! EfficientNet-Lite; of texts BERT and DeBERTa-v2 and -v3.
 //!
 //! Each model is one struct, its forward pass written top to bottom, and each says what it is from its name, from its file, or from
-//! both. Everything computes channels-last, `[batch, rows, columns, channels]`; weights have the shapes that files have.
+//! both. Images are channels-last, `[batch, rows, columns, channels]`, texts `[batch, tokens, width]`; weights have the shapes that files have.
 //!
 //! ```
 //! use rand::SeedableRng;
@@ -45,14 +45,20 @@
 //! | [`CifarResNet`] | ResNet-20, 32, 44, .. | `akamaster/pytorch_resnet_cifar10` | name, shapes |
 //! | [`EfficientNetLite`] | lite0 to lite4 | timm, `efficientnet_pytorch` ([`EfficientNetNames`]) | name, shapes |
 //!
+//! | [`Bert`] | any, MiniLM among them | Hugging Face | `config.json` |
+//! | [`Deberta`] | v3 xsmall, small, base, large, multilingual base; v2 xlarge, xxlarge | Hugging Face | name, `config.json` |
+//!
 //! What to know about them:
 //!
 //! - **A file fits or is refused.** Names and shapes that differ are listed, those of the model and those of the file; see
 //!   [`checkpoint`](crate::nn::checkpoint).
 //! - **Another task** takes [`ImageClassifier::reset_classifier`]; [`ImageClassifier::head`] is the new head's name.
-//! - **An architecture at run time** is an [`Architecture`], by its name or by its file, and a boxed [`ImageClassifier`].
-//! - **Training** drops samples in residual branches where the configuration says so, by the seed of
+//! - **Texts** are [`Tokens`], which the module `text` makes; [`TextClassifier`] is what their models have in common.
+//! - **An architecture at run time** is an [`Architecture`], by its name or by its file, and a boxed [`ImageClassifier`]; or a
+//!   [`TextArchitecture`] and a boxed [`TextClassifier`].
+//! - **Training** drops samples in residual branches, or entries of states and probabilities, where the configuration says so, by the seed of
 //!   [`Mode`](crate::nn::Mode).
+//! - **Adapters of a layer that is called twice act twice**: DeBERTa's projections of queries and keys project relative positions too.
 //!
 //! | file | what |
 //! |---|---|
@@ -60,6 +66,9 @@
 //! | `convnext/` | ConvNeXt: the network, its sizes, its names |
 //! | `resnet.rs` | ResNet for images of 32 x 32 |
 //! | `efficientnet_lite/` | EfficientNet-Lite: the network, its sizes, its names |
+//! | `text_classifier.rs`, `text_architecture.rs`, `tokens.rs` | the same for texts; what they read |
+//! | `transformer.rs` | blocks, heads and activations that text models share |
+//! | `bert/`, `deberta/` | BERT; DeBERTa: the network, its attention, its sizes |
 //! | `start.rs` | what weights are drawn from |
 //! | `folder.rs` | a model's folder as Hugging Face lays it out |
 
@@ -77,7 +86,7 @@ mod text_classifier;
 mod tokens;
 mod transformer;
 
-pub use architecture::Architecture;
+pub use architecture::{Architecture, ImageInput};
 pub use bert::{Bert, BertConfig};
 pub use classifier::ImageClassifier;
 pub use convnext::{ConvNext, ConvNextConfig, ConvNextNames, ConvNextVersion};

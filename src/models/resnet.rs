@@ -3,6 +3,7 @@
 use super::{
     ImageClassifier, MOST,
     classifier::{classify, new_classifier},
+    folder,
     start::draw,
 };
 use crate::{
@@ -257,6 +258,10 @@ impl<T: Scalar> ImageClassifier<T> for CifarResNet<T> {
 
     fn load(&mut self, checkpoint: &Checkpoint) -> Result<Loaded> {
         Load::new().ignore("*.num_batches_tracked").apply(self, checkpoint)
+    }
+
+    fn write(&self, folder: &Path) -> Result<()> {
+        self.save(folder::tensors(folder)?)
     }
 
     fn reset_classifier(&mut self, labels: usize, rng: &mut dyn Rng) -> Result<()> {

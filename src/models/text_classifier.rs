@@ -87,6 +87,12 @@ pub trait TextClassifier<T: Scalar>: Module<T> {
     /// [`ErrorKind::Io`](crate::ErrorKind::Io), and those of [`Save::write`](crate::nn::Save::write).
     fn save(&self, path: &Path) -> Result<()>;
 
+    /// With which probability entries of the pooled state are dropped in training, from now on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) where the probability is not between 0 and 1.
+    fn set_classifier_dropout(&mut self, probability: f64) -> Result<()>;
+
     /// A new classifier for another task, for `labels` classes, in place of the old one, and a new pooler where there was none; no
     /// classifier for 0. Everything else stays.
     ///

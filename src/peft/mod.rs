@@ -74,6 +74,7 @@
 //!   not depend on its neighbours.
 //! - **Files.** Adapters, and the head that was trained with them, are [saved](save) as stock PEFT has them, and
 //!   [loaded](load) strictly.
+//! - **A method at run time** is a [`Recipe`]: its name and its settings.
 //! - **Several adapters.** They have names, are enabled and disabled ([`switch`]), and add up exactly ([`combine`]).
 //!
 //! | method | update of a weight | parameters of a linear layer `m x n` | file |
@@ -89,6 +90,7 @@
 //! |---|---|
 //! | `method.rs`, `site.rs` | [`Method`], and the [`Site`] that it sees; start here to add one |
 //! | `targets.rs`, `attach.rs`, `plan.rs`, `named.rs` | which layers, attaching, the table; adapters by their name |
+//! | `recipe.rs` | [`Recipe`]: a method by its name, for command lines and configuration files |
 //! | `path.rs`, `scaling.rs` | factored or merged; the scale |
 //! | `dof.rs` | degrees of freedom |
 //! | `merge.rs`, `combine.rs` | into the weights and out again; weighted sums |
@@ -109,6 +111,7 @@ mod named;
 mod path;
 mod plan;
 mod probe;
+mod recipe;
 mod scaling;
 mod site;
 mod targets;
@@ -127,6 +130,7 @@ pub use named::{detach, disable, enable, switch};
 pub use path::Path;
 pub use plan::{Plan, PlanRow};
 pub use probe::Probe;
+pub use recipe::Recipe;
 pub use scaling::Scaling;
 pub use site::Site;
 pub use targets::{Pattern, Targets};

@@ -76,6 +76,44 @@ fn a_plain_encoder_is_a_model_without_a_classifier() {
     }
 }
 
+#[test]
+fn an_architecture_is_found_again_in_what_it_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = ConvNextConfig {
+        hidden_sizes: vec![4, 8],
+        depths: vec![1, 2],
+        patch_size: 2,
+        ..ConvNextConfig::named("convnextv2-atto").unwrap()
+    };
+    let resnet = Architecture::named("resnet20").unwrap();
+    let lite = Architecture::named("efficientnet-lite0").unwrap();
+    for (name, architecture) in [("convnext", Architecture::ConvNext(small)), ("resnet", resnet), ("lite", lite)] {
+        let (folder, architecture) = (folder.path().join("new").join(name), architecture.with_labels(3));
+        let mut model = architecture.build::<f32>(&mut ChaCha8Rng::seed_from_u64(1)).unwrap();
+        model.write(&folder).unwrap();
+        let checkpoint = Checkpoint::open(&folder).unwrap();
+        let found = Architecture::at(&folder, &checkpoint).unwrap();
+        assert_eq!(found, architecture);
+        let again = found.load::<f32>(&checkpoint).unwrap();
+        let values = |model: &dyn ImageClassifier<f32>| -> Vec<tenfold::Tensor<f32>> {
+            model.parameters().into_iter().map(|(_, parameter)| parameter.value().clone()).collect()
+        };
+        assert_eq!(values(&*again), values(&*model));
+        // A name leaves labels and patches open.
+        assert_eq!(architecture.clone().with_labels(1000).sized_for(&checkpoint), architecture);
+        model.reset_classifier(0, &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
+        model.write(&folder).unwrap();
+        let checkpoint = Checkpoint::open(&folder).unwrap();
+        assert_eq!(Architecture::at(&folder, &checkpoint).unwrap(), architecture.with_labels(0));
+    }
+    let named = Architecture::named("convnextv2-atto").unwrap();
+    let checkpoint = Checkpoint::open(folder.path().join("new/convnext")).unwrap();
+    let Architecture::ConvNext(sized) = named.clone().sized_for(&checkpoint) else { panic!("another kind") };
+    assert_eq!((sized.patch_size, sized.num_labels, sized.depths.len()), (2, 0, 4));
+    let checkpoint = Checkpoint::open(folder.path().join("new/resnet")).unwrap();
+    assert_eq!(named.clone().sized_for(&checkpoint), named);
+}
+
 fn message<T>(result: Result<T, Error>, kind: ErrorKind) -> String {
     let error = result.map(drop).unwrap_err();
     assert_eq!(error.kind(), kind, "{error}");

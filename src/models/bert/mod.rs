@@ -219,6 +219,12 @@ impl<T: Scalar> TextClassifier<T> for Bert<T> {
         folder::write(path, &Save::new(), self, &self.config.to_json())
     }
 
+    fn set_classifier_dropout(&mut self, probability: f64) -> Result<()> {
+        self.dropout = Dropout::new(probability, 0)?;
+        self.config.classifier_dropout = Some(probability);
+        Ok(())
+    }
+
     fn reset_classifier(&mut self, labels: usize, rng: &mut dyn Rng) -> Result<()> {
         let width = self.config.hidden_size;
         if self.encoder.pooler.is_none() {

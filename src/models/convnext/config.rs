@@ -226,6 +226,20 @@ impl ConvNextConfig {
         Ok(config)
     }
 
+    /// That of the model at a path, whose tensors are these: as `config.json` says, where the path is a folder that has one of
+    /// transformers; else as the tensors say.
+    pub(in crate::models) fn at(path: &Path, checkpoint: &Checkpoint) -> Result<Self> {
+        let of_shapes = Self::from_checkpoint(checkpoint)?;
+        Ok(match folder::config(path)? {
+            Some(file) => {
+                let config = Self::from_json(file)?;
+                // The file of a plain encoder has no classifier, whatever its configuration says of labels.
+                Self { num_labels: config.num_labels.min(of_shapes.num_labels), ..config }
+            }
+            None => of_shapes,
+        })
+    }
+
     /// The contents of a `config.json` that Hugging Face's transformers reads. Labels are named `LABEL_0` and so on.
     pub fn to_json(&self) -> String {
         let model_type = self.version.model_type();

@@ -210,17 +210,8 @@ impl<T: Scalar> ConvNext<T> {
     /// Those of [`Checkpoint::open`], [`ConvNextConfig::from_json`], [`ConvNextConfig::from_checkpoint`] and
     /// [`Load::read`](crate::nn::Load::read).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let checkpoint = Checkpoint::open(path)?;
-        let of_shapes = ConvNextConfig::from_checkpoint(&checkpoint)?;
-        let config = match folder::config(path)? {
-            Some(file) => {
-                let config = ConvNextConfig::from_json(file)?;
-                // The file of a plain encoder has no classifier, whatever its configuration says of labels.
-                ConvNextConfig { num_labels: config.num_labels.min(of_shapes.num_labels), ..config }
-            }
-            None => of_shapes,
-        };
+        let checkpoint = Checkpoint::open(path.as_ref())?;
+        let config = ConvNextConfig::at(path.as_ref(), &checkpoint)?;
         let mut model = Self::zeros(config)?;
         model.load(&checkpoint)?;
         Ok(model)
@@ -286,6 +277,10 @@ impl<T: Scalar> ImageClassifier<T> for ConvNext<T> {
 
     fn load(&mut self, checkpoint: &Checkpoint) -> Result<Loaded> {
         ConvNextNames::of(checkpoint)?.load(&self.config)?.apply(self, checkpoint)
+    }
+
+    fn write(&self, folder: &Path) -> Result<()> {
+        self.save(folder)
     }
 
     fn reset_classifier(&mut self, labels: usize, rng: &mut dyn Rng) -> Result<()> {

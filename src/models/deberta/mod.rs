@@ -252,6 +252,12 @@ impl<T: Scalar> TextClassifier<T> for Deberta<T> {
         folder::write(path, &Save::new(), self, &self.config.to_json())
     }
 
+    fn set_classifier_dropout(&mut self, probability: f64) -> Result<()> {
+        self.cls_dropout = Dropout::new(probability, 1)?;
+        self.config.cls_dropout = Some(probability);
+        Ok(())
+    }
+
     fn reset_classifier(&mut self, labels: usize, rng: &mut dyn Rng) -> Result<()> {
         let width = self.config.hidden_size;
         if self.pooler.is_none() && labels > 0 {

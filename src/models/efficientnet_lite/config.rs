@@ -59,6 +59,9 @@ pub struct EfficientNetLiteConfig {
 const SIZES: [(f64, f64, f64); 5] =
     [(1.0, 1.0, 0.2), (1.0, 1.1, 0.2), (1.1, 1.2, 0.3), (1.2, 1.4, 0.3), (1.4, 1.8, 0.3)];
 
+/// The side of the images that Google trained each size on.
+const SIDES: [usize; 5] = [224, 240, 260, 280, 300];
+
 /// The stages of the smallest: blocks, kernel, stride, expansion, channels.
 const STAGES: [[usize; 5]; 7] = [
     [1, 3, 1, 1, 16],
@@ -135,6 +138,12 @@ impl EfficientNetLiteConfig {
         Ok(Self { num_labels: first(names.classifier()).unwrap_or(0), ..config })
     }
 
+    /// The side of the images that the published weights of this size were trained on; of no published size, that of the smallest.
+    pub(in crate::models) fn side(&self) -> usize {
+        let size = (0..SIZES.len()).find(|&size| Self::size(size).block_channels().eq(self.block_channels()));
+        SIDES[size.unwrap_or(0)]
+    }
+
     /// The channels that each block results in.
     pub(super) fn block_channels(&self) -> impl Iterator<Item = usize> {
         self.stages.iter().flat_map(|stage| std::iter::repeat_n(stage.channels, stage.blocks))
@@ -175,6 +184,12 @@ fn to_eights(channels: f64) -> usize {
 mod tests {
     use super::*;
 
+    /// The size, a digit in the name.
+    fn name_size(name: &str) -> usize {
+        let (_, rest) = name.split_once("lite").unwrap();
+        rest[..1].parse().unwrap()
+    }
+
     #[test]
     fn sizes_are_the_published_ones() {
         // Blocks and channels of timm's models.
@@ -189,6 +204,7 @@ mod tests {
             let depths: Vec<usize> = config.stages.iter().map(|stage| stage.blocks).collect();
             assert_eq!((&depths[..], config.stages[6].channels), (&blocks[..], last), "{name}");
             assert_eq!(config.same_padding, !name.starts_with("efficientnet_"));
+            assert_eq!(config.side(), SIDES[name_size(name)]);
         }
         for name in ["efficientnet-lite5", "efficientnet_b0", "lite0", "efficientnet-lite"] {
             assert_eq!(EfficientNetLiteConfig::named(name).unwrap_err().kind(), ErrorKind::Value, "{name}");

@@ -11,6 +11,7 @@ pub use names::EfficientNetNames;
 use super::{
     ImageClassifier,
     classifier::{classify, new_classifier},
+    folder,
     start::draw,
 };
 use crate::{
@@ -285,6 +286,10 @@ impl<T: Scalar> ImageClassifier<T> for EfficientNetLite<T> {
 
     fn load(&mut self, checkpoint: &Checkpoint) -> Result<Loaded> {
         EfficientNetNames::of(checkpoint)?.load(&self.config)?.apply(self, checkpoint)
+    }
+
+    fn write(&self, folder: &Path) -> Result<()> {
+        self.save(folder::tensors(folder)?)
     }
 
     fn reset_classifier(&mut self, labels: usize, rng: &mut dyn Rng) -> Result<()> {

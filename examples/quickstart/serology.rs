@@ -1,9 +1,4 @@
-//! Tucker and CP on a real tensor in a few seconds, with the numbers explained and the factors drawn.
-//!
-//! ```sh
-//! cargo run --release --example quickstart            # writes target/quickstart.svg
-//! cargo run --release --example quickstart -- my.svg
-//! ```
+//! Tucker and CP on a real tensor: blood samples x viral antigens x antibody receptors.
 
 use ndarray::{Ix2, Ix3};
 use plotters::{
@@ -11,13 +6,13 @@ use plotters::{
     prelude::{ChartBuilder, DrawingArea, IntoDrawingArea, IntoFont, RGBColor, Rectangle, SVGBackend, Text, WHITE},
     style::{Color, TextStyle},
 };
-use std::{error::Error, path::PathBuf, time::Instant};
+use std::{error::Error, path::Path, time::Instant};
 use tenfold::{
     Tensor,
     decomp::{Cp, CpAls, Hooi, StHosvd},
 };
 
-const DATA: &[u8] = include_bytes!("data/COVID19_data.npy");
+const DATA: &[u8] = include_bytes!("../data/COVID19_data.npy");
 
 /// The samples in order: state of the patient, how many, and a colour.
 const STATES: [(&str, usize, RGBColor); 5] = [
@@ -33,20 +28,18 @@ const RECEPTORS: [&str; 11] =
 const COMPONENTS: usize = 4;
 const BAR: RGBColor = RGBColor(60, 100, 150);
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let picture = std::env::args_os().nth(1).map_or_else(|| PathBuf::from("target/quickstart.svg"), PathBuf::from);
+/// Decomposes the tensor, explains what is found, and draws it to a file.
+pub fn run(picture: &Path) -> Result<(), Box<dyn Error>> {
     let x: Tensor<f64, Ix3> = Tensor::read_npy(DATA)?;
     println!("A tensor of order 3: {} blood samples x {} viral antigens x {} antibody receptors,", 438, 6, 11);
     println!(
         "how strongly the antibodies of each patient bind. ({} numbers; data: examples/data/README.md)\n",
         x.len()
     );
-
     compress(&x)?;
     let cp = explain(&x)?;
-    draw(&cp, &picture)?;
-    println!("\nThe picture: {}", picture.display());
-    println!("Your own data: cargo run --release --example decompose -- --help");
+    draw(&cp, picture)?;
+    println!("\n   The picture: {}\n", picture.display());
     Ok(())
 }
 
@@ -132,10 +125,7 @@ fn peak(values: &[f64]) -> usize {
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// One row a component, one panel a mode.
-fn draw(cp: &Cp<f64, Ix3>, path: &PathBuf) -> Result<(), Box<dyn Error>> {
-    if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder)?;
-    }
+fn draw(cp: &Cp<f64, Ix3>, path: &Path) -> Result<(), Box<dyn Error>> {
     let root = SVGBackend::new(path, (960, 150 * COMPONENTS as u32 + 96)).into_drawing_area();
     root.fill(&WHITE)?;
     let (head, rest) = root.split_vertically(52);

@@ -1,0 +1,29 @@
+//! Where an example computes, and what that took.
+
+use clap::Args;
+use tenfold::{Device, Result};
+
+/// The device.
+#[derive(Args)]
+#[command(next_help_heading = "Where it runs")]
+pub struct ComputeArguments {
+    /// cpu, or cuda:0 in a build with the feature cuda.
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// Threads on the CPU; 0 for one per core.
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+}
+
+impl ComputeArguments {
+    pub fn device(&self) -> Result<Device> {
+        Ok(self.device.parse::<Device>()?.threads(self.threads))
+    }
+}
+
+/// The most memory that the process ever held, in bytes, where the system says so (Linux).
+pub fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? << 10)
+}

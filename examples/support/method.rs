@@ -1,0 +1,79 @@
+//! The flags that choose a method of fine-tuning, the same for all examples.
+
+use clap::{Args, ValueEnum};
+use tenfold::{
+    Result, Scalar,
+    peft::{FloraInit, Method, Recipe, Scaling},
+};
+
+/// What trains, and what its updates look like.
+#[derive(Args)]
+#[command(next_help_heading = "What trains")]
+pub struct MethodArguments {
+    /// full: everything. probe: the head alone. bitfit: biases. lora, dora: two thin matrices a layer, the kernel of a convolution
+    /// folded into one of them (lora-k and lora-eq3 fold it otherwise). flora: a core and one factor for each mode, so that a kernel
+    /// stays a kernel. All but full train the head as well.
+    #[arg(long, default_value = "flora", value_parser = clap::builder::PossibleValuesParser::new(Recipe::names()))]
+    pub method: String,
+    /// The rank of lora, dora and flora [default: 8].
+    #[arg(long)]
+    pub rank: Option<usize>,
+    /// flora: the rank of each of a convolution kernel's two modes [default: 2].
+    #[arg(long)]
+    pub kernel_rank: Option<usize>,
+    /// Multiply updates by this, whatever the rank [default: 4 for flora, 1 for the others].
+    #[arg(long, conflicts_with = "alpha")]
+    pub scale: Option<f64>,
+    /// Multiply updates by this number divided by the rank, as LoRA's authors do.
+    #[arg(long)]
+    pub alpha: Option<f64>,
+    /// flora: what factors start as [default: kaiming-normal]. gradient-hosvd looks at the gradient of some batches first, and starts in
+    /// the directions in which the loss falls fastest; take --scale 1 with it.
+    #[arg(long, value_enum)]
+    pub init: Option<Init>,
+    /// flora: lower ranks to what their modes hold; fewer parameters that reach the same.
+    #[arg(long)]
+    pub clip: bool,
+    /// Drop entries of an adapter's input with this probability in training.
+    #[arg(long)]
+    pub adapter_dropout: Option<f64>,
+}
+
+/// [`FloraInit`] at the command line.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Init {
+    KaimingNormal,
+    Normal,
+    KaimingUniform,
+    Orthonormal,
+    WeightHosvd,
+    GradientHosvd,
+}
+
+impl MethodArguments {
+    /// The method, checked: the command line has no setting that it does not have.
+    pub fn build<T: Scalar>(&self) -> Result<Box<dyn Method<T>>> {
+        self.recipe().build()
+    }
+
+    /// The method and its settings.
+    pub fn recipe(&self) -> Recipe {
+        let constant = self.scale.map(Scaling::Constant);
+        Recipe {
+            method: self.method.clone(),
+            rank: self.rank,
+            kernel_rank: self.kernel_rank,
+            scaling: constant.or(self.alpha.map(|alpha| Scaling::Rank { alpha })),
+            init: self.init.map(|init| match init {
+                Init::KaimingNormal => FloraInit::KaimingNormal,
+                Init::Normal => FloraInit::Normal,
+                Init::KaimingUniform => FloraInit::KaimingUniform,
+                Init::Orthonormal => FloraInit::Orthonormal,
+                Init::WeightHosvd => FloraInit::WeightHosvd,
+                Init::GradientHosvd => FloraInit::GradientHosvd,
+            }),
+            clip: self.clip,
+            dropout: self.adapter_dropout,
+        }
+    }
+}
