@@ -111,20 +111,20 @@ impl Arguments {
         run: &Run<'_>,
     ) -> Result<WeightGradients<f32>> {
         let (head, size, train) = (model.head(), run.pace.batch, &run.data.train);
-        let loss = |model: &Box<dyn ImageClassifier<f32>>, images: ImageBatch, mode| {
+        let loss = |model: &dyn ImageClassifier<f32>, images: ImageBatch, mode| {
             let images = images.to_device(run.device)?;
             images.loss(&model.forward(&images.images.clone().into(), mode)?, self.training.label_smoothing)
         };
         Attach::new(&Probe).keep(Targets::of([head])).apply(model)?;
         let probe = Trainer::new(AdamW::new(1e-3)).epochs(FIRST_EPOCHS).batch_size(size).seed(self.training.seed);
-        probe.fit(model, train, loss)?;
+        probe.fit(model, train, |model, images, mode| loss(&**model, images, mode))?;
         model.unfreeze_all();
         let mut sum: Option<Gradients<f32>> = None;
         let stride = (train.len() / (FIRST_BATCHES * size).max(1)).max(1);
         // Images from everywhere: neighbours are of one class.
         let spread: Vec<usize> = (0..train.len()).step_by(stride).collect();
         for indices in spread.chunks(size).take(FIRST_BATCHES) {
-            let gradients = loss(model, train.batch(indices)?, Mode::Evaluation)?.backward()?;
+            let gradients = loss(&**model, train.batch(indices)?, Mode::Evaluation)?.backward()?;
             match &mut sum {
                 Some(sum) => sum.accumulate(gradients)?,
                 None => sum = Some(gradients),
