@@ -17,7 +17,7 @@ use tenfold::{
     Tensor, TensorFile,
     autodiff::Var,
     models::{Architecture, CifarResNet, CifarResNetConfig, ConvNext, ConvNextConfig, ImageClassifier},
-    nn::{Checkpoint, Mode, Module},
+    nn::{Checkpoint, Mode},
     peft,
 };
 
