@@ -138,35 +138,32 @@ fn kernels_compile_for_both_architectures() {
     if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
         return println!("skipped: no libnvrtc; kernels were not compiled");
     }
-    let common = [
-        include_str!("../src/device/cuda/kernels/common.cuh"),
-        include_str!("../src/device/cuda/kernels/windows.cuh"),
-        include_str!("../src/device/cuda/kernels/philox.cuh"),
-        include_str!("../src/device/cuda/kernels/rows.cuh"),
-    ]
-    .concat();
-    for (name, source) in [
-        ("elementwise", include_str!("../src/device/cuda/kernels/elementwise.cu")),
-        ("cast", include_str!("../src/device/cuda/kernels/cast.cu")),
-        ("reduce", include_str!("../src/device/cuda/kernels/reduce.cu")),
-        ("contract", include_str!("../src/device/cuda/kernels/contract.cu")),
-        ("conv", include_str!("../src/device/cuda/kernels/conv.cu")),
-        ("depthwise", include_str!("../src/device/cuda/kernels/depthwise.cu")),
-        ("attention", include_str!("../src/device/cuda/kernels/attention.cu")),
-        ("activation", include_str!("../src/device/cuda/kernels/activation.cu")),
-        ("softmax", include_str!("../src/device/cuda/kernels/softmax.cu")),
-        ("normalise", include_str!("../src/device/cuda/kernels/normalise.cu")),
-        ("channels", include_str!("../src/device/cuda/kernels/channels.cu")),
-        ("losses", include_str!("../src/device/cuda/kernels/losses.cu")),
-        ("dropout", include_str!("../src/device/cuda/kernels/dropout.cu")),
-        ("optimizer", include_str!("../src/device/cuda/kernels/optimizer.cu")),
-        ("gather", include_str!("../src/device/cuda/kernels/gather.cu")),
-        ("positions", include_str!("../src/device/cuda/kernels/positions.cu")),
-        ("place", include_str!("../src/device/cuda/kernels/place.cu")),
+    let common = include_str!("../src/device/cuda/kernels/common.cuh");
+    let rows = include_str!("../src/device/cuda/kernels/rows.cuh");
+    let windows = include_str!("../src/device/cuda/kernels/windows.cuh");
+    let philox = include_str!("../src/device/cuda/kernels/philox.cuh");
+    for (name, shared, source) in [
+        ("elementwise", &[][..], include_str!("../src/device/cuda/kernels/elementwise.cu")),
+        ("cast", &[], include_str!("../src/device/cuda/kernels/cast.cu")),
+        ("reduce", &[], include_str!("../src/device/cuda/kernels/reduce.cu")),
+        ("contract", &[], include_str!("../src/device/cuda/kernels/contract.cu")),
+        ("conv", &[windows], include_str!("../src/device/cuda/kernels/conv.cu")),
+        ("depthwise", &[windows], include_str!("../src/device/cuda/kernels/depthwise.cu")),
+        ("attention", &[philox], include_str!("../src/device/cuda/kernels/attention.cu")),
+        ("activation", &[rows], include_str!("../src/device/cuda/kernels/activation.cu")),
+        ("softmax", &[rows], include_str!("../src/device/cuda/kernels/softmax.cu")),
+        ("normalise", &[rows], include_str!("../src/device/cuda/kernels/normalise.cu")),
+        ("channels", &[rows], include_str!("../src/device/cuda/kernels/channels.cu")),
+        ("losses", &[rows], include_str!("../src/device/cuda/kernels/losses.cu")),
+        ("dropout", &[rows, philox], include_str!("../src/device/cuda/kernels/dropout.cu")),
+        ("optimizer", &[rows], include_str!("../src/device/cuda/kernels/optimizer.cu")),
+        ("gather", &[rows], include_str!("../src/device/cuda/kernels/gather.cu")),
+        ("positions", &[rows], include_str!("../src/device/cuda/kernels/positions.cu")),
+        ("place", &[rows], include_str!("../src/device/cuda/kernels/place.cu")),
     ] {
         for arch in ["compute_80", "compute_90"] {
             let options = cudarc::nvrtc::CompileOptions { arch: Some(arch), ..Default::default() };
-            let compiled = cudarc::nvrtc::compile_ptx_with_opts([common.as_str(), source].concat(), options);
+            let compiled = cudarc::nvrtc::compile_ptx_with_opts([common, &shared.concat(), source].concat(), options);
             let ptx = compiled.unwrap_or_else(|error| panic!("{name} for {arch}: {error}"));
             println!("{name} for {arch}: {} kernels", ptx.to_src().matches(".entry").count());
         }
