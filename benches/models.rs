@@ -120,7 +120,7 @@ fn deberta(arguments: &Arguments, name: &str) -> Result<()> {
     model.to_device(&device)?;
     let shape = [arguments.batch, arguments.tokens];
     let ids = Tensor::from_fn(shape, |i| ((i[0] * arguments.tokens + i[1] + 1) * 7919 % words) as u32)?;
-    let tokens = Tokens::new(ids, Tensor::zeros(shape)?, &Tensor::ones(shape)?)?.to_device(&device)?;
+    let tokens = Tokens::new(ids, Tensor::zeros(shape)?, &Tensor::full(shape, 1)?)?.to_device(&device)?;
     let labels = Tensor::from_fn([arguments.batch], |i| (i[0] % 2) as u32)?.to_device(&device)?;
     step(arguments, name, &mut model, |model, mode| {
         model.forward(&tokens, mode)?.cross_entropy(&labels, CrossEntropy::default())

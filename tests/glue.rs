@@ -12,7 +12,7 @@ use std::{
 };
 use tempfile::TempDir;
 use tenfold::{
-    models::{TextArchitecture, TextClassifier},
+    models::TextArchitecture,
     text::{Part, Task, Texts, Tokenizer, TooLong},
 };
 
@@ -119,7 +119,9 @@ fn a_run_leaves_an_adapter_a_model_and_predictions() -> Result {
 #[test]
 fn every_method_and_start_runs() -> Result {
     let case = Case::new()?;
-    for (i, method) in ["full", "probe", "bitfit", "lora", "dora", "flora", "flora --init gradient-hosvd --scale 1"].iter().enumerate() {
+    for (i, method) in
+        ["full", "probe", "bitfit", "lora", "dora", "flora", "flora --init gradient-hosvd --scale 1"].iter().enumerate()
+    {
         let line = case.json(&format!("{FINETUNE} --out run{i} --method {method} --epochs 1 --first 16"))?;
         assert!(line["score"].is_number(), "{method}: {line}");
     }
@@ -132,15 +134,22 @@ fn what_is_wrong_is_said() -> Result {
     fs::create_dir_all(case.path("empty"))?;
     fs::create_dir_all(case.path("bad"))?;
     fs::write(case.path("bad/train.tsv"), "sentence\tlabel\na good film\t1\na bad film\tbad\n")?;
-    let with = |task: &str, data: &str, model: &str| format!("finetune --task {task} --data {data} --model {model} --out out");
+    let with =
+        |task: &str, data: &str, model: &str| format!("finetune --task {task} --data {data} --model {model} --out out");
     case.fails(&with("wnli", "DATA", "DATA/model"), &["there is no \"wnli\"", "cola, sst2"])?;
     case.fails(&with("sst2", "empty", "DATA/model"), &["empty/train.tsv", "SST-2"])?;
-    case.fails(&with("sst2", "bad", "DATA/model"), &["bad/train.tsv: line 3: the label \"bad\" is none of \"0\", \"1\""])?;
+    case.fails(
+        &with("sst2", "bad", "DATA/model"),
+        &["bad/train.tsv: line 3: the label \"bad\" is none of \"0\", \"1\""],
+    )?;
     case.fails(&with("mrpc", "DATA", "DATA/model"), &["line 1: there is no column \"#1 String\"", "\"sentence\""])?;
     case.fails(&with("sst2", "DATA", "empty"), &["empty", "tokenizer.json, spm.model or vocab.txt"])?;
     case.fails(&with("sst2", "DATA", "no/such/folder"), &["no/such/folder: there is no such file or folder"])?;
     case.fails(&format!("{FINETUNE} --out out --max-length 64"), &["--max-length 64", "32 tokens"])?;
-    case.fails(&format!("{FINETUNE} --out out --max-length 5 --refuse-long"), &["train.tsv: line", "more than 5 tokens"])?;
+    case.fails(
+        &format!("{FINETUNE} --out out --max-length 5 --refuse-long"),
+        &["train.tsv: line", "more than 5 tokens"],
+    )?;
     case.fails(&format!("{FINETUNE} --out out --method full --rank 3"), &["\"full\" has no rank"])?;
     // Another model's words.
     fs::create_dir_all(case.path("other"))?;
