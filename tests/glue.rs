@@ -12,7 +12,7 @@ use std::{
 };
 use tempfile::TempDir;
 use tenfold::{
-    models::{TextArchitecture, TextClassifier},
+    models::TextArchitecture,
     text::{Part, Task, Texts, Tokenizer, TooLong},
 };
 

@@ -61,7 +61,7 @@ impl Arguments {
         model.to_device(&device)?;
         let shape = [self.batch, self.tokens];
         let ids = Tensor::from_fn(shape, |i| ((i[0] * self.tokens + i[1]) * 7919 % words) as u32)?;
-        let tokens = Tokens::new(ids, Tensor::zeros(shape)?, &Tensor::ones(shape)?)?.to_device(&device)?;
+        let tokens = Tokens::new(ids, Tensor::zeros(shape)?, &Tensor::full(shape, 1)?)?.to_device(&device)?;
         let labels = Tensor::from_fn([self.batch], |i| (i[0] % 2) as u32)?.to_device(&device)?;
         let mut optimizer = Optimizer::new(AdamW::new(1e-3), &Groups::new(), &model)?;
         let mut seconds = Vec::new();

@@ -21,7 +21,7 @@ use tenfold::{
     nn::{Mode, Module},
     peft::{self, Attach, Method, Recipe, Targets},
     text::{Part, TextBatch, Tokenizer},
-    train::{Report, Scores, Stop, Terminal},
+    train::{Dataset, Report, Scores, Stop, Terminal},
 };
 
 /// Batches among which texts are sorted by length.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::path::PathBuf;
 use tenfold::{
     TensorFile,
-    models::{TextArchitecture, TextClassifier, Tokens},
+    models::{TextArchitecture, Tokens},
     nn::Mode,
     text::Tokenizer,
 };
