@@ -225,8 +225,11 @@ fn pretraining_learns_and_its_model_goes_on_elsewhere() -> Result {
     assert_eq!(Architecture::at(&folder, &checkpoint)?, Architecture::ConvNext(model.config().clone()));
     let words = "finetune --model base/model --arch convnextv2-atto --train train.safetensors --out tuned --method probe --epochs 1";
     assert_eq!(case.json(words)?["trainable"], 320 * 2 + 2);
-    case.fails("pretrain --arch resnet20 --patch 2 --train train.safetensors --out x", &["resnet20 has no --patch"])?;
-    case.fails("pretrain --arch resnet20 --drop-path 0.1 --train train.safetensors --out x", &["no --drop-path"])
+    case.fails(
+        "pretrain --arch resnet20 --patch 2 --train train.safetensors --out x",
+        &["resnet20 cuts no patches; leave --patch out"],
+    )?;
+    case.fails("pretrain --arch resnet20 --drop-path 0.1 --train train.safetensors --out x", &["leave --drop-path out"])
 }
 
 #[test]
