@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     autodiff::{Var, without_gradients},
+    device::elementwise::Binary,
     error::{Error, ErrorKind, Result},
     module,
     nn::{Call, Contribution, Mode, Operation, Parameter, WeightAdapter},
@@ -125,10 +126,10 @@ impl Outputs {
     fn norms<T: Scalar>(&self, weight: &Var<T>) -> Result<Tensor<T, IxDyn>> {
         let others: Vec<usize> = (0..self.split.len()).filter(|mode| !self.modes.contains(mode)).collect();
         let squares = without_gradients(|| weight.reshape(self.split.as_slice())?.square()?.sum_modes(&others, false))?;
-        squares
-            .value()
-            .map(|square| if square == T::zero() { T::one() } else { square.sqrt() })?
-            .reshape([self.count()].as_slice())
+        let norms = squares.value().sqrt()?;
+        let one = Tensor::ones(vec![1; norms.order()])?.into_dyn().to_device(norms.device())?;
+        let absent = one.sub(&one.binary("norms", Binary::Signed, &norms)?)?;
+        norms.add(&absent)?.reshape([self.count()].as_slice())
     }
 }
 
