@@ -50,7 +50,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Count(count::Arguments),
-    Pretrain(pretrain::Arguments),
+    Pretrain(Box<pretrain::Arguments>),
     Finetune(Box<finetune::Arguments>),
     Bench(bench::Arguments),
 }
