@@ -347,7 +347,7 @@ pub mod train;
 #[cfg(feature = "vision")]
 pub mod vision;
 
-pub use device::Device;
+pub use device::{Device, Memory, precision::Precision};
 pub use error::{Error, ErrorKind, Result};
 pub use scalar::{DType, Element, Index, Scalar};
 pub use tensor::{Tensor, TensorFile};

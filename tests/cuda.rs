@@ -9,8 +9,9 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tenfold::{
-    Device, Element, ErrorKind, Scalar, Tensor,
+    Device, Element, ErrorKind, Result, Scalar, Tensor,
     algebra::{contract, inner, khatri_rao, kronecker},
+    autodiff::Var,
     decomp::{CpAls, Hooi, Method, StHosvd},
 };
 
@@ -45,12 +46,17 @@ fn tolerance<T: Scalar>() -> f64 {
 }
 
 fn close<T: Scalar, D: Dimension>(what: &str, got: &Tensor<T, D>, wanted: &Tensor<T, D>) {
+    let largest = wanted.to_vec().unwrap().iter().fold(1e-30, |m: f64, x| m.max(x.f64().abs()));
+    within(what, got, wanted, largest);
+}
+
+/// As close as sums of numbers of this size are: for results that cancel.
+fn within<T: Scalar, D: Dimension>(what: &str, got: &Tensor<T, D>, wanted: &Tensor<T, D>, size: f64) {
     assert!(!got.device().is_cpu(), "{what} ran on {}", got.device());
     assert_eq!(got.shape(), wanted.shape(), "{what}");
     let (got, wanted) = (got.to_vec().unwrap(), wanted.to_vec().unwrap());
-    let largest = wanted.iter().fold(1e-30, |m: f64, x| m.max(x.f64().abs()));
     for (i, (a, b)) in got.iter().zip(&wanted).enumerate() {
-        let same = (a.f64() - b.f64()).abs() <= tolerance::<T>() * largest || (a.is_nan() && b.is_nan());
+        let same = (a.f64() - b.f64()).abs() <= tolerance::<T>() * size || (a.is_nan() && b.is_nan());
         assert!(same || a == b, "{what}: entry {i} is {a}, not {b}");
     }
 }
@@ -60,19 +66,62 @@ fn near<T: Scalar>(what: &str, got: f64, wanted: f64, size: f64) {
     assert!(same || got == wanted || (got.is_nan() && wanted.is_nan()), "{what}: {got}, not {wanted}");
 }
 
+/// The tensor on the GPU behind another entry, so that it does not begin at a multiple of 16 bytes.
+fn shifted<T: Scalar>(device: &Device, x: &Tensor<T>) -> Tensor<T> {
+    let entries = [vec![T::zero()], x.to_vec().unwrap()].concat();
+    let all = Tensor::<T, Ix1>::from_vec([entries.len()], entries).unwrap();
+    on(device, &all).narrow(0, 1..x.len() + 1).unwrap().reshape(IxDyn(x.shape())).unwrap()
+}
+
+/// Runs an operation on the host and on the GPU, there also with operands that begin anywhere, and gives its result and the gradient of
+/// every operand of the two to `check`.
+fn compare<T: Scalar>(
+    device: &Device,
+    operands: &[Tensor<T>],
+    f: impl Fn(&[Var<T>]) -> Result<Var<T>>,
+    check: impl Fn(&str, &Tensor<T>, &Tensor<T>),
+) {
+    let run = |operands: Vec<Tensor<T>>| {
+        let leaves: Vec<Var<T>> = operands.into_iter().map(Var::parameter).collect();
+        let y = f(&leaves).unwrap();
+        let gradients = y.backward_from(on(y.device(), &normal(y.shape(), 99))).unwrap();
+        let found: Vec<Tensor<T>> = leaves.iter().map(|leaf| gradients.of(leaf).unwrap().clone()).collect();
+        (y.into_value(), found)
+    };
+    let (wanted, wanted_gradients) = run(operands.to_vec());
+    let placed: [fn(&Device, &Tensor<T>) -> Tensor<T>; 2] = [|device, x| on(device, x), shifted];
+    for place in placed {
+        let (got, gradients) = run(operands.iter().map(|x| place(device, x)).collect());
+        check("the result", &got, &wanted);
+        for (i, (got, wanted)) in gradients.iter().zip(&wanted_gradients).enumerate() {
+            check(&format!("the gradient of operand {i}"), got, wanted);
+        }
+    }
+}
+
+/// The same, where both agree to the bits of the type.
+fn agree<T: Scalar>(what: &str, device: &Device, operands: &[Tensor<T>], f: impl Fn(&[Var<T>]) -> Result<Var<T>>) {
+    compare(device, operands, f, |which, got, wanted| close(&format!("{what}: {which}"), got, wanted));
+}
+
 /// Runs a generic case for singles and for doubles.
 macro_rules! both {
-    ($($name:ident)*) => {$(
+    ($($name:ident)*) => { both! { in cases: $($name)* } };
+    (in $file:ident: $($name:ident)*) => {$(
         #[test]
         fn $name() {
             let Some(device) = gpu(stringify!($name)) else { return };
-            cases::$name::<f32>(&device);
-            cases::$name::<f64>(&device);
+            $file::$name::<f32>(&device);
+            $file::$name::<f64>(&device);
         }
     )*};
 }
 
 both! { copies entrywise totals sums_over_modes products grams factorisations solvers repeats }
+both! { in images: convolutions depthwise transposed_convolutions pools resampling }
+both! { in attention: attention attention_with_terms }
+both! { in networks: models_and_methods training_and_merging a_step_leaves_no_memory_behind }
+both! { in rows: activations softmaxes norms_of_rows norms_of_channels losses dropouts picks positions steps placed networks_repeat }
 
 #[test]
 fn a_missing_library_or_device_is_an_error_that_says_what_to_install() {
@@ -101,15 +150,31 @@ fn kernels_compile_for_both_architectures() {
         return println!("skipped: no libnvrtc; kernels were not compiled");
     }
     let common = include_str!("../src/device/cuda/kernels/common.cuh");
-    for (name, source) in [
-        ("elementwise", include_str!("../src/device/cuda/kernels/elementwise.cu")),
-        ("cast", include_str!("../src/device/cuda/kernels/cast.cu")),
-        ("reduce", include_str!("../src/device/cuda/kernels/reduce.cu")),
-        ("contract", include_str!("../src/device/cuda/kernels/contract.cu")),
+    let rows = include_str!("../src/device/cuda/kernels/rows.cuh");
+    let windows = include_str!("../src/device/cuda/kernels/windows.cuh");
+    let philox = include_str!("../src/device/cuda/kernels/philox.cuh");
+    for (name, shared, source) in [
+        ("elementwise", "", include_str!("../src/device/cuda/kernels/elementwise.cu")),
+        ("cast", "", include_str!("../src/device/cuda/kernels/cast.cu")),
+        ("reduce", "", include_str!("../src/device/cuda/kernels/reduce.cu")),
+        ("contract", "", include_str!("../src/device/cuda/kernels/contract.cu")),
+        ("activation", rows, include_str!("../src/device/cuda/kernels/activation.cu")),
+        ("softmax", rows, include_str!("../src/device/cuda/kernels/softmax.cu")),
+        ("normalise", rows, include_str!("../src/device/cuda/kernels/normalise.cu")),
+        ("channels", rows, include_str!("../src/device/cuda/kernels/channels.cu")),
+        ("losses", rows, include_str!("../src/device/cuda/kernels/losses.cu")),
+        ("optimizer", rows, include_str!("../src/device/cuda/kernels/optimizer.cu")),
+        ("gather", rows, include_str!("../src/device/cuda/kernels/gather.cu")),
+        ("positions", rows, include_str!("../src/device/cuda/kernels/positions.cu")),
+        ("place", rows, include_str!("../src/device/cuda/kernels/place.cu")),
+        ("dropout", &[rows, philox].concat(), include_str!("../src/device/cuda/kernels/dropout.cu")),
+        ("conv", windows, include_str!("../src/device/cuda/kernels/conv.cu")),
+        ("depthwise", windows, include_str!("../src/device/cuda/kernels/depthwise.cu")),
+        ("attention", &[rows, philox].concat(), include_str!("../src/device/cuda/kernels/attention.cu")),
     ] {
         for arch in ["compute_80", "compute_90"] {
             let options = cudarc::nvrtc::CompileOptions { arch: Some(arch), ..Default::default() };
-            let compiled = cudarc::nvrtc::compile_ptx_with_opts([common, source].concat(), options);
+            let compiled = cudarc::nvrtc::compile_ptx_with_opts([common, shared, source].concat(), options);
             let ptx = compiled.unwrap_or_else(|error| panic!("{name} for {arch}: {error}"));
             println!("{name} for {arch}: {} kernels", ptx.to_src().matches(".entry").count());
         }
@@ -194,5 +259,15 @@ fn threads_share_a_device_and_handles_may_go() {
     assert!(error.message().contains("cuda:0") && error.message().contains("cpu"), "{error}");
 }
 
+#[path = "cuda/attention.rs"]
+mod attention;
 #[path = "cuda/cases.rs"]
 mod cases;
+#[path = "cuda/images.rs"]
+mod images;
+#[path = "cuda/networks.rs"]
+mod networks;
+#[path = "cuda/precision.rs"]
+mod precision;
+#[path = "cuda/rows.rs"]
+mod rows;

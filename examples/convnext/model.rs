@@ -2,7 +2,7 @@
 
 use clap::Args;
 use tenfold::{
-    Result,
+    Error, ErrorKind, Result,
     hub::{self, IMAGE_MODEL},
     models::{Architecture, ImageClassifier},
     nn::Checkpoint,
@@ -19,6 +19,10 @@ pub struct ModelArguments {
     /// What the weights are of: convnextv2-atto, resnet20, efficientnet-lite0, .. Without it, their names and shapes say it.
     #[arg(long)]
     pub arch: Option<String>,
+    /// ConvNeXt and EfficientNet: the probability with which the last residual branch is dropped for a training image, less for those
+    /// before [default: the architecture's].
+    #[arg(long)]
+    pub drop_path: Option<f64>,
 }
 
 /// A network and which it is.
@@ -33,6 +37,21 @@ impl ModelArguments {
             Some(name) => Architecture::named(name)?.sized_for(&checkpoint),
             None => Architecture::at(&path, &checkpoint)?,
         };
+        let architecture = dropping(architecture, self.drop_path)?;
         Ok((architecture.load(&checkpoint)?, architecture))
     }
+}
+
+/// The architecture with another probability of dropped branches, where one was asked for.
+pub fn dropping(mut architecture: Architecture, rate: Option<f64>) -> Result<Architecture> {
+    match (&mut architecture, rate) {
+        (_, None) => {}
+        (Architecture::ConvNext(config), Some(rate)) => config.drop_path_rate = rate,
+        (Architecture::EfficientNetLite(config), Some(rate)) => config.drop_path_rate = rate,
+        (Architecture::CifarResNet(_), Some(_)) => {
+            let message = "a ResNet for small images drops no branches; leave --drop-path out";
+            return Err(Error::new(ErrorKind::Value, "convnext", message));
+        }
+    }
+    Ok(architecture)
 }

@@ -3,6 +3,7 @@
 use crate::{
     compute::ComputeArguments,
     data::DataArguments,
+    model::dropping,
     run::Run,
     training::{Pace, TrainingArguments},
 };
@@ -65,21 +66,14 @@ impl Arguments {
 
     fn architecture(&self) -> Result<Architecture> {
         let mut architecture = Architecture::named(&self.arch)?;
-        let without = |flag: &str| {
-            let message = format!("{} has no {flag}", self.arch);
-            Err(Error::new(ErrorKind::Value, "pretrain", message))
-        };
         match (&mut architecture, self.patch) {
             (_, None) => {}
             (Architecture::ConvNext(config), Some(patch)) => config.patch_size = patch,
-            _ => return without("--patch"),
+            _ => {
+                let message = format!("{} cuts no patches; leave --patch out", self.arch);
+                return Err(Error::new(ErrorKind::Value, "convnext", message));
+            }
         }
-        match (&mut architecture, self.drop_path) {
-            (_, None) => {}
-            (Architecture::ConvNext(config), Some(rate)) => config.drop_path_rate = rate,
-            (Architecture::EfficientNetLite(config), Some(rate)) => config.drop_path_rate = rate,
-            _ => return without("--drop-path"),
-        }
-        Ok(architecture)
+        dropping(architecture, self.drop_path)
     }
 }

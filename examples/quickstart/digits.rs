@@ -20,8 +20,8 @@ const INPUT: ImageInput = ImageInput { side: SIDE, mean: [0.3; 3], deviation: [0
 
 /// The most numbers that adapters may have.
 const BUDGET: usize = 2000;
-const EPOCHS: u64 = 30;
-const RATES: [f64; 3] = [1e-3, 4e-3, 1.6e-2];
+const EPOCHS: u64 = 50;
+const RATES: [f64; 4] = [1e-3, 4e-3, 1.6e-2, 6.4e-2];
 
 /// What a method came to.
 pub struct Row {

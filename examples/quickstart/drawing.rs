@@ -42,26 +42,25 @@ pub fn adaptation(
         (20, 206),
         14,
     )?;
-    bar(&root, 0, "as it is", lost, "", LIGHT)?;
+    bar(&root, 0, "as it is", lost, None)?;
     for (i, row) in rows.iter().enumerate() {
-        bar(&root, i as i32 + 1, &row.name, row.accuracy, &format!("   {} numbers", row.trainable), DARK)?;
+        bar(&root, i as i32 + 1, &row.name, row.accuracy, Some(row.trainable))?;
     }
     root.present()?;
     Ok(())
 }
 
-fn bar(
-    area: &Area<'_>,
-    place: i32,
-    name: &str,
-    share: f64,
-    more: &str,
-    colour: RGBColor,
-) -> Result<(), Box<dyn Error>> {
+/// A bar with its name, and a number at the right.
+fn bar(area: &Area<'_>, place: i32, name: &str, share: f64, trainable: Option<usize>) -> Result<(), Box<dyn Error>> {
     let (top, end) = (236 + 34 * place, BARS.0 + (f64::from(BARS.1) * share) as i32);
+    let colour = if trainable.is_some() { DARK } else { LIGHT };
     text(area, name, (20, top + 4), 14)?;
     area.draw(&Rectangle::new([(BARS.0, top), (end, top + 22)], colour.filled()))?;
-    text(area, &format!("{:.1} %{more}", 100.0 * share), (end + 8, top + 4), 14)
+    text(area, &format!("{:.1} %", 100.0 * share), (end + 8, top + 4), 14)?;
+    match trainable {
+        Some(trainable) => text(area, &format!("{trainable} numbers"), (BARS.0 + BARS.1 + 80, top + 4), 14),
+        None => Ok(()),
+    }
 }
 
 fn pixels(area: &Area<'_>, image: &RgbImage, (left, top): (i32, i32)) -> Result<(), Box<dyn Error>> {

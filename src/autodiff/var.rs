@@ -46,6 +46,16 @@ impl<T: Scalar> Var<T> {
         self.value
     }
 
+    /// The tensor, and the place that its gradient flows into.
+    pub(super) fn into_parts(self) -> (Tensor<T, IxDyn>, Option<Arc<Node<T>>>) {
+        (self.value, self.node)
+    }
+
+    /// A variable of this value whose gradient flows into this place.
+    pub(super) fn from_parts(value: Tensor<T, IxDyn>, node: Option<Arc<Node<T>>>) -> Self {
+        Self { value, node }
+    }
+
     /// The size of each mode.
     pub fn shape(&self) -> &[usize] {
         self.value.shape()

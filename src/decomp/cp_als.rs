@@ -153,7 +153,7 @@ impl<T: Scalar> CpAls<T> {
         mut watch: impl FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<Fit<Cp<T, D>>> {
         self.check(x)?;
-        let x = x.to_contiguous()?;
+        let x = x.exact()?.to_contiguous()?;
         let norm = x.norm()?;
         check_norm("CpAls::fit", &x, norm)?;
         let unit = unit::<T>(norm);

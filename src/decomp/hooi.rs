@@ -141,6 +141,7 @@ impl<T: Scalar> Hooi<T> {
             ));
         }
         check_ranks("Hooi::fit", &self.ranks, x.shape())?;
+        let x = &x.exact()?;
         let (mut factors, norm) = self.first_factors(x)?;
         check_norm("Hooi::fit", x, norm)?;
         let unit = unit::<T>(norm);

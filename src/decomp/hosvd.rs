@@ -99,6 +99,7 @@ impl Hosvd {
         mut watch: impl FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<Fit<Tucker<T, D>>> {
         self.target.check::<T>("Hosvd::fit", x.shape())?;
+        let x = &x.exact()?;
         within("Hosvd::fit", &self.target, self.method, |method, hair| self.attempt(x, method, hair, &mut watch))
     }
 

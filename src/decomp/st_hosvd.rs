@@ -122,6 +122,7 @@ impl StHosvd {
     ) -> Result<Fit<Tucker<T, D>>> {
         self.target.check::<T>("StHosvd::fit", x.shape())?;
         let order = self.mode_order(x.shape())?;
+        let x = &x.exact()?;
         within("StHosvd::fit", &self.target, self.method, |method, hair| {
             let mut state = State::new(x.order(), hair);
             for (step, &mode) in order.iter().enumerate() {

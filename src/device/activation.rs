@@ -54,7 +54,7 @@ pub(crate) fn forward<T: Scalar>(f: Activation, x: Flat<'_, T>) -> Result<Storag
     match &device.0 {
         Kind::Cpu(cpu) => cpu::activation::forward(cpu, f, x.host(name)?, y.host_mut(name)?),
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => return Err(super::cpu_only(name)),
+        Kind::Cuda(gpu) => super::cuda::activation::forward(gpu, f, x, &mut y)?,
     }
     Ok(y)
 }
@@ -66,7 +66,7 @@ pub(crate) fn backward<T: Scalar>(f: Activation, saved: Flat<'_, T>, dy: Flat<'_
     match &device.0 {
         Kind::Cpu(cpu) => cpu::activation::backward(cpu, f, saved.host(name)?, dy.host(name)?, dx.host_mut(name)?),
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => return Err(super::cpu_only(name)),
+        Kind::Cuda(gpu) => super::cuda::activation::backward(gpu, f, saved, dy, &mut dx)?,
     }
     Ok(dx)
 }

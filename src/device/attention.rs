@@ -74,7 +74,7 @@ pub(crate) fn forward<T: Scalar>(problem: &Problem<'_, T>) -> Result<(Placed<T>,
             cpu::attention::forward(cpu, &problem.on_host()?, out, lse.host_mut("attention")?);
         }
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => return Err(super::cpu_only("attention")),
+        Kind::Cuda(gpu) => super::cuda::attention::forward(gpu, problem, (&mut out, &layout), &mut lse)?,
     }
     Ok(((out, layout), lse))
 }
@@ -117,7 +117,11 @@ pub(crate) fn backward<T: Scalar>(
             cpu::attention::backward(cpu, &problem.on_host()?, &saved, to);
         }
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => return Err(super::cpu_only("attention")),
+        Kind::Cuda(gpu) => {
+            let saved = super::cuda::attention::Saved { out, lse, dy };
+            let bias = bias_gradient.as_mut().zip(bias);
+            super::cuda::attention::backward(gpu, problem, &saved, &mut found, bias)?;
+        }
     }
     Ok((found, bias_gradient))
 }

@@ -146,7 +146,7 @@ pub(crate) fn forward<T: Scalar>(
             }
         }
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => return Err(super::cpu_only("conv")),
+        Kind::Cuda(gpu) => super::cuda::conv::forward(gpu, g, x, w, bias, &mut out)?,
     }
     Ok(out)
 }
@@ -183,7 +183,7 @@ pub(crate) fn input_gradient<T: Scalar>(
             }
         }
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => return Err(super::cpu_only("conv")),
+        Kind::Cuda(gpu) => super::cuda::conv::input_gradient(gpu, g, dy, w, bias, &mut out)?,
     }
     Ok(out)
 }
@@ -215,7 +215,7 @@ pub(crate) fn weight_gradient<T: Scalar>(
             }
         }
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => return Err(super::cpu_only("conv")),
+        Kind::Cuda(gpu) => super::cuda::conv::weight_gradient(gpu, g, x, dy, &mut out)?,
     }
     Ok(out)
 }

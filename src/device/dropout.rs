@@ -1,7 +1,7 @@
 //! Random zeros that depend on a seed and a position alone.
 
 use super::{
-    Kind, cpu,
+    Device, Kind, cpu,
     storage::{Flat, Storage},
 };
 use crate::{error::Result, scalar::Scalar};
@@ -29,10 +29,14 @@ impl Drop {
     }
 
     /// The factors of positions `0..len`.
-    pub(crate) fn factors<T: Scalar>(&self, len: usize) -> Vec<T> {
-        let mut out = vec![T::zero(); len];
-        cpu::dropout::factors(self, 0, &mut out);
-        out
+    pub(crate) fn factors<T: Scalar>(&self, device: &Device, len: usize) -> Result<Storage<T>> {
+        let mut out = Storage::uninit(device, len)?;
+        match &device.0 {
+            Kind::Cpu(_) => cpu::dropout::factors(self, 0, out.host_mut("dropout")?),
+            #[cfg(feature = "cuda")]
+            Kind::Cuda(gpu) => super::cuda::dropout::apply(gpu, self, None, &mut out)?,
+        }
+        Ok(out)
     }
 }
 
@@ -43,7 +47,7 @@ pub(crate) fn apply<T: Scalar>(drop: &Drop, x: Flat<'_, T>) -> Result<Storage<T>
     match &device.0 {
         Kind::Cpu(cpu) => cpu::dropout::apply(cpu, drop, x.host("dropout")?, out.host_mut("dropout")?),
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => return Err(super::cpu_only("dropout")),
+        Kind::Cuda(gpu) => super::cuda::dropout::apply(gpu, drop, Some(x), &mut out)?,
     }
     Ok(out)
 }

@@ -11,13 +11,14 @@ use crate::{
 
 /// The row-major position of the first index that is not below `limit` or that is negative.
 pub(crate) fn first_outside<I: Index>(ids: &Storage<I>, layout: &Layout, limit: usize) -> Result<Option<usize>> {
+    let outside = |id: I| id.to_usize().is_none_or(|id| id >= limit);
     match &ids.device().0 {
-        Kind::Cpu(cpu) => {
-            let outside = |id: I| id.to_usize().is_none_or(|id| id >= limit);
-            Ok(cpu::reduce::first(cpu, ids.host("gather")?, layout, outside))
-        }
+        Kind::Cpu(cpu) => Ok(cpu::reduce::first(cpu, ids.host("gather")?, layout, outside)),
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => Err(super::cpu_only("gather")),
+        Kind::Cuda(gpu) => match ids.remembered() {
+            Some(ids) => Ok(cpu::reduce::first(&cpu::Cpu::with_threads(1), ids, layout, outside)),
+            None => super::cuda::gather::first_outside(gpu, ids.cuda("gather")?, layout, limit),
+        },
     }
 }
 
@@ -46,16 +47,16 @@ pub(crate) fn take_rows<T: Scalar, I: Index>(
     ids: Block<I>,
     count: usize,
 ) -> Result<Storage<T>> {
+    let mut out = Storage::uninit(device, count * width)?;
     match &device.0 {
         Kind::Cpu(cpu) => {
-            let mut out = Storage::uninit(device, count * width)?;
             let (table, ids) = (&table.0.host("embedding")?[table.1..], &ids.0.host("embedding")?[ids.1..]);
             cpu::gather::take_rows(cpu, table, width, ids, out.host_mut("embedding")?);
-            Ok(out)
         }
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => Err(super::cpu_only("embedding")),
+        Kind::Cuda(gpu) => super::cuda::gather::take_rows(gpu, table, width, ids, &mut out)?,
     }
+    Ok(out)
 }
 
 /// A table of `rows` rows, each the sum of those rows of `source` that have its number; zero at `padding`.
@@ -67,17 +68,17 @@ pub(crate) fn add_rows<T: Scalar, I: Index>(
     rows: usize,
     padding: Option<usize>,
 ) -> Result<Storage<T>> {
+    let mut out = Storage::uninit(device, rows * width)?;
     match &device.0 {
         Kind::Cpu(cpu) => {
-            let mut out = Storage::uninit(device, rows * width)?;
             let source = &source.0.host("embedding")?[source.1..];
             let ids = &ids.0.host("embedding")?[ids.1..][..count];
             cpu::gather::add_rows(cpu, source, width, ids, rows, padding, out.host_mut("embedding")?);
-            Ok(out)
         }
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => Err(super::cpu_only("embedding")),
+        Kind::Cuda(gpu) => super::cuda::gather::add_rows(gpu, source, width, (ids, count), padding, &mut out)?,
     }
+    Ok(out)
 }
 
 /// `out[b, j, a] = x[b, index[b, j, a], a]`, `count` numbers j.
@@ -88,16 +89,16 @@ pub(crate) fn take_along<T: Scalar, I: Index>(
     index: Block<I>,
     count: usize,
 ) -> Result<Storage<T>> {
+    let mut out = Storage::uninit(device, around.before * count * around.after)?;
     match &device.0 {
         Kind::Cpu(cpu) => {
-            let mut out = Storage::uninit(device, around.before * count * around.after)?;
             let (x, index) = (&x.0.host("gather")?[x.1..], &index.0.host("gather")?[index.1..]);
             cpu::gather::take_along(cpu, x, around, index, count, out.host_mut("gather")?);
-            Ok(out)
         }
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => Err(super::cpu_only("gather")),
+        Kind::Cuda(gpu) => super::cuda::gather::take_along(gpu, x, around, index, count, &mut out)?,
     }
+    Ok(out)
 }
 
 /// Zeros, with `out[b, index[b, j, a], a] += x[b, j, a]`.
@@ -108,27 +109,27 @@ pub(crate) fn add_along<T: Scalar, I: Index>(
     index: Block<I>,
     count: usize,
 ) -> Result<Storage<T>> {
+    let mut out = Storage::uninit(device, around.before * around.n * around.after)?;
     match &device.0 {
         Kind::Cpu(cpu) => {
-            let mut out = Storage::uninit(device, around.before * around.n * around.after)?;
             let (x, index) = (&x.0.host("gather")?[x.1..], &index.0.host("gather")?[index.1..]);
             cpu::gather::add_along(cpu, x, around, index, count, out.host_mut("gather")?);
-            Ok(out)
         }
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => Err(super::cpu_only("gather")),
+        Kind::Cuda(gpu) => super::cuda::gather::add_along(gpu, x, around, index, count, &mut out)?,
     }
+    Ok(out)
 }
 
 /// Where along the mode the largest entry stands: the first of equals, the first NaN where there is one.
 pub(crate) fn argmax<T: Scalar>(device: &Device, x: Block<T>, around: Around) -> Result<Storage<u32>> {
+    let mut out = Storage::uninit(device, around.before * around.after)?;
     match &device.0 {
         Kind::Cpu(cpu) => {
-            let mut out = Storage::uninit(device, around.before * around.after)?;
             cpu::gather::argmax(cpu, &x.0.host("max")?[x.1..], around, out.host_mut("max")?);
-            Ok(out)
         }
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => Err(super::cpu_only("max")),
+        Kind::Cuda(gpu) => super::cuda::gather::argmax(gpu, x, around, &mut out)?,
     }
+    Ok(out)
 }

@@ -1,6 +1,12 @@
 //! Losses that are computed together with their gradient: cross-entropy of rows of logits, binary cross-entropy of logits.
 
-use super::{Kind, cpu, gather::Block, storage::Storage};
+use super::{
+    Kind, cpu,
+    elementwise::{self, Unary},
+    gather::Block,
+    layout::Layout,
+    storage::{Flat, Storage},
+};
 use crate::{
     error::Result,
     scalar::{Index, Scalar},
@@ -26,25 +32,32 @@ impl Targets {
     }
 }
 
+/// A loss, a single number where its operands are, and its gradient.
+pub(crate) type Loss<T> = (Storage<T>, Option<Storage<T>>);
+
 /// The mean loss, and its gradient where `wanted`.
 pub(crate) fn cross_entropy<T: Scalar, I: Index>(
     logits: Block<T>,
     labels: Block<I>,
     targets: Targets,
     wanted: bool,
-) -> Result<(f64, Option<Storage<T>>)> {
+) -> Result<Loss<T>> {
     let device = logits.0.device();
+    let mut gradient = wanted.then(|| Storage::uninit(device, targets.rows * targets.classes)).transpose()?;
     match &device.0 {
         Kind::Cpu(cpu) => {
             let name = "cross_entropy";
             let (logits, labels) = (&logits.0.host(name)?[logits.1..], &labels.0.host(name)?[labels.1..]);
-            let mut gradient =
-                if wanted { Some(Storage::uninit(device, targets.rows * targets.classes)?) } else { None };
             let out = gradient.as_mut().map(|gradient| gradient.host_mut(name)).transpose()?;
-            Ok((cpu::losses::cross_entropy(cpu, logits, labels, targets, out), gradient))
+            let loss = cpu::losses::cross_entropy(cpu, logits, labels, targets, out);
+            Ok((Storage::from_vec(device.clone(), vec![T::of(loss)]), gradient))
         }
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => Err(super::cpu_only("cross_entropy")),
+        Kind::Cuda(gpu) => {
+            let mut loss = Storage::uninit(device, 1)?;
+            super::cuda::losses::cross_entropy(gpu, logits, labels, targets, gradient.as_mut(), &mut loss)?;
+            Ok((loss, gradient))
+        }
     }
 }
 
@@ -54,18 +67,40 @@ pub(crate) fn binary_cross_entropy<T: Scalar>(
     targets: Block<T>,
     len: usize,
     wanted: bool,
-) -> Result<(f64, Option<Storage<T>>)> {
+) -> Result<Loss<T>> {
     let device = logits.0.device();
+    let mut gradient = wanted.then(|| Storage::uninit(device, len)).transpose()?;
     match &device.0 {
         Kind::Cpu(cpu) => {
             let name = "bce_with_logits";
             let (logits, targets) =
                 (&logits.0.host(name)?[logits.1..][..len], &targets.0.host(name)?[targets.1..][..len]);
-            let mut gradient = if wanted { Some(Storage::uninit(device, len)?) } else { None };
             let out = gradient.as_mut().map(|gradient| gradient.host_mut(name)).transpose()?;
-            Ok((cpu::losses::binary_cross_entropy(cpu, logits, targets, out), gradient))
+            let loss = cpu::losses::binary_cross_entropy(cpu, logits, targets, out);
+            Ok((Storage::from_vec(device.clone(), vec![T::of(loss)]), gradient))
         }
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => Err(super::cpu_only("bce_with_logits")),
+        Kind::Cuda(gpu) => {
+            let mut loss = Storage::uninit(device, 1)?;
+            super::cuda::losses::binary_cross_entropy(gpu, logits, targets, len, gradient.as_mut(), &mut loss)?;
+            Ok((loss, gradient))
+        }
+    }
+}
+
+/// The `len` entries of a gradient times the loss's own, a single number; as they are where that is 1.
+#[cfg_attr(not(feature = "cuda"), allow(unused_mut))]
+pub(crate) fn scaled<T: Scalar>(mut gradient: Storage<T>, len: usize, by: Flat<'_, T>) -> Result<Storage<T>> {
+    let device = gradient.device().clone();
+    match &device.0 {
+        Kind::Cpu(_) => match by.host("loss")?[0] {
+            one if one == T::one() => Ok(gradient),
+            factor => elementwise::unary(Unary::Scale(factor), &gradient, &Layout::contiguous(&[len])),
+        },
+        #[cfg(feature = "cuda")]
+        Kind::Cuda(gpu) => {
+            super::cuda::losses::scale_by(gpu, &mut gradient, by)?;
+            Ok(gradient)
+        }
     }
 }

@@ -17,7 +17,7 @@ pub(crate) fn forward<T: Scalar>(device: &Device, g: &Geometry, x: Operand<T>) -
             cpu::max_pool::forward(cpu, g, x, out.host_mut("max_pool")?);
         }
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => return Err(super::cpu_only("max_pool")),
+        Kind::Cuda(gpu) => super::cuda::max_pool::forward(gpu, g, x, &mut out)?,
     }
     Ok(out)
 }
@@ -32,7 +32,7 @@ pub(crate) fn backward<T: Scalar>(device: &Device, g: &Geometry, x: Operand<T>, 
             cpu::max_pool::backward(cpu, g, x, dy, out.host_mut("max_pool")?);
         }
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => return Err(super::cpu_only("max_pool")),
+        Kind::Cuda(gpu) => super::cuda::max_pool::backward(gpu, g, x, dy, &mut out)?,
     }
     Ok(out)
 }

@@ -7,27 +7,27 @@
 //! | file | what it does | CPU | CUDA |
 //! |---|---|---|---|
 //! | `gemm.rs` | strided-batched matrix products | `cpu/gemm.rs` | `cuda/gemm.rs` |
-//! | `gather.rs` | entries picked by index, and added up where they came from | `cpu/gather.rs` | not yet |
+//! | `gather.rs` | entries picked by index, and added up where they came from | `cpu/gather.rs` | `cuda/gather.rs` |
 //! | `gram.rs` | Y Y^T of an unfolding, without forming it | `cpu/gram.rs` | `cuda/gram.rs` |
 //! | `elementwise.rs` | one or two operands, broadcast, entry by entry; copies and casts | `cpu/elementwise.rs` | `cuda/elementwise.rs` |
 //! | `reduce.rs` | sums, norms, inner products, the first entry that is not finite | `cpu/reduce.rs` | `cuda/reduce.rs` |
 //! | `columns.rs` | contraction of one mode column by column, MTTKRP's second half | `cpu/columns.rs` | `cuda/columns.rs` |
-//! | `losses.rs` | cross-entropy of rows, binary cross-entropy, with their gradients | `cpu/losses.rs` | not yet |
-//! | `place.rs` | a block put into a larger one; several joined | `cpu/place.rs` | through the host |
-//! | `conv.rs` | convolutions and their gradients | `cpu/conv/`, `cpu/depthwise/` | not yet, but for pointwise gradients |
-//! | `max_pool.rs` | maxima over windows | `cpu/max_pool.rs` | not yet |
-//! | `resample.rs` | sums over few neighbours: pools, resizing, padding | `cpu/resample.rs` | not yet |
-//! | `activation.rs` | GELU and its kin, exp, log | `cpu/activation.rs` | not yet |
-//! | `softmax.rs` | softmax along a mode | `cpu/softmax.rs` | not yet |
-//! | `normalise.rs` | layer norm, RMS norm: each row | `cpu/normalise.rs` | not yet |
-//! | `channels.rs` | sums and scales by channel: batch norm, GRN | `cpu/channels.rs` | not yet |
-//! | `dropout.rs` | random zeros from a seed and a position | `cpu/dropout.rs` | not yet |
-//! | `attention.rs` | scaled dot-product attention | `cpu/attention.rs` | not yet |
-//! | `positions.rs` | scores looked up by relative position | `cpu/positions.rs` | not yet |
-//! | `optimizer.rs` | a step of an optimiser: all parameters in one pass | `cpu/optimizer.rs` | not yet |
+//! | `losses.rs` | cross-entropy of rows, binary cross-entropy, with their gradients | `cpu/losses.rs` | `cuda/losses.rs` |
+//! | `place.rs` | a block put into a larger one; several joined | `cpu/place.rs` | `cuda/place.rs` |
+//! | `conv.rs` | convolutions and their gradients | `cpu/conv/`, `cpu/depthwise/` | `cuda/conv.rs`, `cuda/depthwise.rs` |
+//! | `max_pool.rs` | maxima over windows | `cpu/max_pool.rs` | `cuda/max_pool.rs` |
+//! | `resample.rs` | sums over few neighbours: pools, resizing, padding | `cpu/resample.rs` | `cuda/resample.rs` |
+//! | `activation.rs` | GELU and its kin, exp, log | `cpu/activation.rs` | `cuda/activation.rs` |
+//! | `softmax.rs` | softmax along a mode | `cpu/softmax.rs` | `cuda/softmax.rs` |
+//! | `normalise.rs` | layer norm, RMS norm: each row | `cpu/normalise.rs` | `cuda/normalise.rs` |
+//! | `channels.rs` | sums and scales by channel: batch norm, GRN | `cpu/channels.rs` | `cuda/channels.rs` |
+//! | `dropout.rs` | random zeros from a seed and a position | `cpu/dropout.rs` | `cuda/dropout.rs` |
+//! | `attention.rs` | scaled dot-product attention | `cpu/attention.rs` | `cuda/attention.rs` |
+//! | `positions.rs` | scores looked up by relative position | `cpu/positions.rs` | `cuda/positions.rs` |
+//! | `optimizer.rs` | a step of an optimiser: all parameters in one pass | `cpu/optimizer.rs` | `cuda/optimizer.rs` |
 //! | `linalg.rs` | eigenvalues, SVD, QR, Cholesky of a matrix | `cpu/linalg.rs` | `cuda/linalg.rs` |
 //!
-//! `layout.rs` says where the entries of a tensor lie in its block, `storage.rs` holds the block.
+//! `layout.rs` says where the entries of a tensor lie in its block, `storage.rs` holds the block, `precision.rs` says in what a GPU computes products.
 
 pub(crate) mod activation;
 pub(crate) mod attention;
@@ -50,6 +50,7 @@ pub(crate) mod normalise;
 pub(crate) mod optimizer;
 pub(crate) mod place;
 pub(crate) mod positions;
+pub(crate) mod precision;
 pub(crate) mod reduce;
 pub(crate) mod resample;
 pub(crate) mod softmax;
@@ -148,6 +149,19 @@ impl Device {
         }
     }
 
+    /// What the tensors of this program hold of a GPU's memory; `None` on the host, where the system counts.
+    ///
+    /// ```
+    /// assert_eq!(tenfold::Device::cpu().memory(), None);
+    /// ```
+    pub fn memory(&self) -> Option<Memory> {
+        match &self.0 {
+            Kind::Cpu(_) => None,
+            #[cfg(feature = "cuda")]
+            Kind::Cuda(gpu) => Some(gpu.memory()),
+        }
+    }
+
     /// An error unless the two are the same place.
     pub(crate) fn check_same(&self, other: &Device, operation: &'static str) -> Result<()> {
         if self.same_place(other) {
@@ -161,10 +175,15 @@ impl Device {
     }
 }
 
-/// The error of an operation that has no CUDA kernel yet.
-#[cfg(feature = "cuda")]
-pub(crate) fn cpu_only(operation: &'static str) -> Error {
-    Error::new(ErrorKind::Unsupported, operation, "not on CUDA yet; move the tensors to the cpu with to_device")
+/// Bytes of a GPU's memory, as [`Device::memory`] counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// What tensors hold now.
+    pub held: usize,
+    /// What waits for the next tensor of its size; see [`Device::release_cached`].
+    pub waiting: usize,
+    /// The most that tensors held at once so far.
+    pub most: usize,
 }
 
 impl Default for Device {
@@ -188,7 +207,7 @@ impl fmt::Debug for Device {
         match &self.0 {
             Kind::Cpu(cpu) => write!(f, "cpu ({} threads)", cpu.thread_count()),
             #[cfg(feature = "cuda")]
-            Kind::Cuda(gpu) => write!(f, "cuda:{}", gpu.index()),
+            Kind::Cuda(gpu) => write!(f, "cuda:{} ({})", gpu.index(), gpu.precision()),
         }
     }
 }

@@ -35,7 +35,9 @@ pub(crate) fn forward<T: Scalar>(
             cpu::normalise::forward(cpu, rows, x.host(name)?, (weight, bias), eps, out);
         }
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => return Err(super::cpu_only(name)),
+        Kind::Cuda(gpu) => {
+            super::cuda::normalise::forward(gpu, rows, x, (weight, bias), eps, (&mut y, &mut statistics))?;
+        }
     }
     Ok((y, statistics))
 }
@@ -60,7 +62,10 @@ pub(crate) fn backward<T: Scalar>(
             cpu::normalise::backward(cpu, rows, operands, weight, out);
         }
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => return Err(super::cpu_only(name)),
+        Kind::Cuda(gpu) => {
+            let out = (&mut dx, &mut dw, &mut db);
+            super::cuda::normalise::backward(gpu, rows, (x, statistics, dy), weight, out)?;
+        }
     }
     Ok([dx, dw, db])
 }

@@ -67,6 +67,6 @@ pub(crate) fn step<T: Scalar>(slots: Vec<Slot<'_, T>>) -> Result<()> {
             Ok(())
         }
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => Err(super::cpu_only(STEP)),
+        Kind::Cuda(gpu) => super::cuda::optimizer::step(gpu, STEP, slots),
     }
 }

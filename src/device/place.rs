@@ -27,9 +27,10 @@ pub(crate) fn place<T: Element>(
             Ok(out)
         }
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => {
-            let here = source.to_device(&Device::cpu())?;
-            place(&here, offset, small, shape, at, len)?.to_device(device)
+        Kind::Cuda(gpu) => {
+            let mut out = Storage::uninit(device, len)?;
+            super::cuda::place::place(gpu, (source, offset), small, shape, at, &mut out)?;
+            Ok(out)
         }
     }
 }
@@ -52,11 +53,10 @@ pub(crate) fn join<T: Element>(
             Ok(out)
         }
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => {
-            let host = Device::cpu();
-            let here = parts.iter().map(|part| part.0.to_device(&host)).collect::<Result<Vec<_>>>()?;
-            let parts: Vec<_> = here.iter().zip(parts).map(|(block, part)| (block, part.1, part.2)).collect();
-            join(&host, &parts, len)?.to_device(device)
+        Kind::Cuda(gpu) => {
+            let mut out = Storage::uninit(device, len)?;
+            super::cuda::place::join(gpu, parts, &mut out)?;
+            Ok(out)
         }
     }
 }

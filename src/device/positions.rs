@@ -34,7 +34,7 @@ pub(crate) fn gather<T: Scalar>(
             cpu::positions::gather(cpu, sizes, c2p, p2c, scale, out.host_mut(NAME)?);
         }
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => return Err(super::cpu_only(NAME)),
+        Kind::Cuda(gpu) => super::cuda::positions::gather(gpu, sizes, c2p, p2c, scale, &mut out)?,
     }
     Ok(out)
 }
@@ -63,7 +63,7 @@ pub(crate) fn scatter<T: Scalar>(
             }
         }
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => return Err(super::cpu_only(NAME)),
+        Kind::Cuda(gpu) => super::cuda::positions::scatter(gpu, sizes, dy, table, scale, transposed, &mut out)?,
     }
     Ok(out)
 }

@@ -32,6 +32,28 @@ pub(crate) fn total<T: Scalar>(total: Total, x: &Storage<T>, layout: &Layout) ->
     }
 }
 
+/// A total over all entries times `factor`, as a single number where the entries are: on a GPU nobody waits for it.
+pub(crate) fn scaled_total<T: Scalar>(
+    total: Total,
+    factor: f64,
+    x: &Storage<T>,
+    layout: &Layout,
+) -> Result<Storage<T>> {
+    match &x.device().0 {
+        Kind::Cpu(cpu) => {
+            let number = T::of(cpu::reduce::total(cpu, total, x.host("total")?, layout) * factor);
+            Ok(Storage::from_vec(x.device().clone(), vec![number]))
+        }
+        #[cfg(feature = "cuda")]
+        Kind::Cuda(gpu) => {
+            let mut out = Storage::uninit(x.device(), 1)?;
+            let sum = super::cuda::reduce::Scaled { total, factor };
+            super::cuda::reduce::total_of(gpu, sum, x.cuda("total")?, layout, out.cuda_mut("total")?)?;
+            Ok(out)
+        }
+    }
+}
+
 /// The sum of squares over all entries of several blocks on one device, plain as [`Total::Squares`]: one pass over all of them, and the
 /// same sum for any number of threads.
 pub(crate) fn squares<T: Scalar>(blocks: &[Flat<'_, T>]) -> Result<f64> {
@@ -42,10 +64,7 @@ pub(crate) fn squares<T: Scalar>(blocks: &[Flat<'_, T>]) -> Result<f64> {
             Ok(cpu::reduce::squares(cpu, &slices))
         }
         #[cfg(feature = "cuda")]
-        Kind::Cuda(gpu) => blocks.iter().try_fold(0.0, |sum, block| {
-            let layout = Layout::new(&[block.len], &[1], block.start);
-            Ok(sum + super::cuda::reduce::total(gpu, Total::Squares, block.storage, &layout)?)
-        }),
+        Kind::Cuda(gpu) => super::cuda::optimizer::squares(gpu, blocks),
     }
 }
 

@@ -66,7 +66,7 @@ pub(crate) fn resample<T: Scalar>(
             cpu::resample::resample(cpu, channels, mixes, x, out.host_mut("resample")?);
         }
         #[cfg(feature = "cuda")]
-        Kind::Cuda(_) => return Err(super::cpu_only("resample")),
+        Kind::Cuda(gpu) => super::cuda::resample::resample(gpu, (batch, channels), mixes, x, &mut out)?,
     }
     Ok(out)
 }

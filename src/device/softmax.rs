@@ -45,7 +45,9 @@ pub(crate) fn forward<T: Scalar>(
             }
         }
         #[cfg(feature = "cuda")]
-        Place::Cuda(_) => return Err(super::cpu_only(name)),
+        Place::Cuda(gpu) if after == 1 => super::cuda::softmax::forward(gpu, kind, x, n, mask, &mut out)?,
+        #[cfg(feature = "cuda")]
+        Place::Cuda(gpu) => super::cuda::softmax::forward_columns(gpu, kind, x, [n, after], &mut out)?,
     }
     Ok(out)
 }
@@ -70,7 +72,9 @@ pub(crate) fn backward<T: Scalar>(
             }
         }
         #[cfg(feature = "cuda")]
-        Place::Cuda(_) => return Err(super::cpu_only(name)),
+        Place::Cuda(gpu) if after == 1 => super::cuda::softmax::backward(gpu, kind, (y, dy), n, &mut dx)?,
+        #[cfg(feature = "cuda")]
+        Place::Cuda(gpu) => super::cuda::softmax::backward_columns(gpu, kind, (y, dy), [n, after], &mut dx)?,
     }
     Ok(dx)
 }

@@ -7,6 +7,9 @@ use crate::{
 };
 use std::sync::Arc;
 
+#[cfg(feature = "cuda")]
+use crate::scalar::DType;
+
 /// A block of elements on a device. Clones share it; a write to a shared block copies it first.
 #[derive(Clone)]
 pub(crate) struct Storage<T: Element> {
@@ -30,9 +33,22 @@ pub(crate) struct Flat<'a, T: Element> {
 }
 
 impl<'a, T: Element> Flat<'a, T> {
+    /// The first `len` entries: a result of a kernel, whose block has no others.
+    pub(crate) fn of(storage: &'a Storage<T>, len: usize) -> Self {
+        Self { storage, start: 0, len }
+    }
+
     /// The entries, where they are on the host.
     pub(crate) fn host(self, operation: &'static str) -> Result<&'a [T]> {
         Ok(&self.storage.host(operation)?[self.start..self.start + self.len])
+    }
+
+    /// The address of the first entry, where they are on a GPU.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn cuda(self, operation: &'static str) -> Result<u64> {
+        let block = self.storage.cuda(operation)?;
+        assert!(self.start + self.len <= block.len(), "{operation}: a part beyond its block");
+        Ok(block.at(self.start))
     }
 }
 
@@ -47,6 +63,14 @@ impl<'a, T: Element> FlatMut<'a, T> {
     /// The entries, where they are on the host; copies the block first if it is shared.
     pub(crate) fn host(self, operation: &'static str) -> Result<&'a mut [T]> {
         Ok(&mut self.storage.host_mut(operation)?[self.start..self.start + self.len])
+    }
+
+    /// The address of the first entry, where they are on a GPU; copies the block first if it is shared.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn cuda(self, operation: &'static str) -> Result<u64> {
+        let block = self.storage.cuda_mut(operation)?;
+        assert!(self.start + self.len <= block.len(), "{operation}: a part beyond its block");
+        Ok(block.at(self.start))
     }
 }
 
@@ -83,10 +107,16 @@ impl<T: Element> Storage<T> {
         {
             match (&self.block, &device.0) {
                 (Block::Host(host), Kind::Cuda(gpu)) => {
-                    let block = Block::Cuda(Arc::new(gpu.upload(host.as_slice())?));
-                    return Ok(Self { device: device.clone(), block });
+                    let mut block = gpu.upload(host.as_slice())?;
+                    if matches!(T::DTYPE, DType::U32 | DType::I64) {
+                        block.remember(Some(host.clone()));
+                    }
+                    return Ok(Self { device: device.clone(), block: Block::Cuda(Arc::new(block)) });
                 }
                 (Block::Cuda(block), Kind::Cpu(_)) => {
+                    if let Some(host) = block.remembered() {
+                        return Ok(Self { device: device.clone(), block: Block::Host(host.clone()) });
+                    }
                     let mut host = HostBlock::pooled(block.len());
                     block.download(host.as_mut_slice())?;
                     return Ok(Self { device: device.clone(), block: Block::Host(Arc::new(host)) });
@@ -173,8 +203,21 @@ impl<T: Element> Storage<T> {
             *block = Arc::new(block.duplicate()?);
         }
         match Arc::get_mut(block) {
-            Some(block) => Ok(block),
+            Some(block) => {
+                block.remember(None);
+                block.forget_shadow();
+                Ok(block)
+            }
             None => unreachable!("a block made a line above has one owner"),
+        }
+    }
+
+    /// The elements of a block on a GPU, where the host knows them: indices that were uploaded and not changed.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn remembered(&self) -> Option<&[T]> {
+        match &self.block {
+            Block::Cuda(block) => block.remembered().map(|host| host.as_slice()),
+            Block::Host(_) => None,
         }
     }
 

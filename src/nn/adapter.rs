@@ -1,4 +1,5 @@
-//! [`WeightAdapter`]: a trainable change of a layer's weight, and [`Adapters`]: those that a layer holds.
+//! [`WeightAdapter`]: a trainable change of a layer's weight, [`Contribution`]: what one adds to a result, and [`Adapters`]: those that a
+//! layer holds.
 //!
 //! A layer with weight $W_0$ computes $f(x, W_0)$, where $f$ is linear in the weight. An adapter is asked, in this order:
 //!
@@ -30,7 +31,7 @@ use std::{any::Any, fmt};
 /// ```
 /// use tenfold::{
 ///     Result, Scalar, Tensor, autodiff::Var, module,
-///     nn::{Call, Layer, Linear, Mode, Module, Parameter, WeightAdapter},
+///     nn::{Call, Contribution, Layer, Linear, Mode, Module, Parameter, WeightAdapter},
 /// };
 ///
 /// /// delta = B A, of any shape whose first size is B's.
@@ -48,9 +49,10 @@ use std::{any::Any, fmt};
 ///     fn delta(&self) -> Result<Var<T>> {
 ///         self.b.var().matmul(self.a.var())
 ///     }
-///     fn apply(&self, call: &Call<'_, T>, _mode: Mode) -> Result<Option<Var<T>>> {
+///     fn apply(&self, call: &Call<'_, T>, _mode: Mode) -> Result<Option<Contribution<T>>> {
 ///         match call {
-///             Call::Linear { x } => x.linear(self.a.var(), None)?.linear(self.b.var(), None).map(Some),
+///             // Added to the layer's result where that lies.
+///             Call::Linear { x } => Ok(Some(Contribution::product(&x.linear(self.a.var(), None)?, self.b.var()))),
 ///             _ => Ok(None),
 ///         }
 ///     }
@@ -92,11 +94,11 @@ pub trait WeightAdapter<T: Scalar>: Module<T> + CloneAdapter<T> + Any + fmt::Deb
     /// [`effective`](WeightAdapter::effective).
     ///
     /// An adapter that drops entries of its input has to answer here while `mode` trains:
-    /// `call.dropout(p, stream, mode)?.run(&self.delta()?, None)`, where it has no factored form.
+    /// `call.dropout(p, stream, mode)?.run(&self.delta()?, None)?.into()`, where it has no factored form.
     ///
     /// # Errors
     /// Those of the operations that make it.
-    fn apply(&self, _call: &Call<'_, T>, _mode: Mode) -> Result<Option<Var<T>>> {
+    fn apply(&self, _call: &Call<'_, T>, _mode: Mode) -> Result<Option<Contribution<T>>> {
         Ok(None)
     }
 
@@ -124,6 +126,66 @@ pub trait WeightAdapter<T: Scalar>: Module<T> + CloneAdapter<T> + Any + fmt::Deb
     /// As [`visit_named`](WeightAdapter::visit_named), with the same names.
     fn visit_named_mut<'a>(&'a mut self, name: &str, visitor: &mut VisitorMut<'_, 'a, T>) {
         visitor.scope(name, |visitor| self.visit_mut(visitor));
+    }
+}
+
+/// What an adapter adds to a layer's result.
+#[derive(Debug, Clone)]
+pub enum Contribution<T: Scalar> {
+    /// A variable of the result's shape.
+    Sum(Var<T>),
+    /// $X W^T$, as [`Var::linear`] has it, whose product is added where the result lies: the last step of a low-rank update.
+    Product {
+        /// `[.., rank]`
+        x: Var<T>,
+        /// `[out, rank]`
+        weight: Var<T>,
+    },
+}
+
+impl<T: Scalar> Contribution<T> {
+    /// $X W^T$ with x `[.., rank]` and W `[out, rank]`.
+    pub fn product(x: &Var<T>, weight: &Var<T>) -> Self {
+        Self::Product { x: x.clone(), weight: weight.clone() }
+    }
+
+    /// By itself.
+    ///
+    /// # Errors
+    /// Those of [`Var::linear`].
+    pub fn value(self) -> Result<Var<T>> {
+        match self {
+            Self::Sum(y) => Ok(y),
+            Self::Product { x, weight } => x.linear(&weight, None),
+        }
+    }
+
+    /// The shape that it has by itself.
+    fn shape(&self) -> Vec<usize> {
+        match self {
+            Self::Sum(y) => y.shape().to_vec(),
+            Self::Product { x, weight } => {
+                let lead = &x.shape()[..x.order().saturating_sub(1)];
+                [lead, weight.shape().get(..1).unwrap_or_default()].concat()
+            }
+        }
+    }
+
+    /// Added to y, whose memory a product takes over where nothing else holds it.
+    ///
+    /// # Errors
+    /// Those of [`Var::add`] or [`Var::add_linear`].
+    pub fn onto(self, y: Var<T>) -> Result<Var<T>> {
+        match self {
+            Self::Sum(value) => y.add(&value),
+            Self::Product { x, weight } => y.add_linear(&x, &weight),
+        }
+    }
+}
+
+impl<T: Scalar> From<Var<T>> for Contribution<T> {
+    fn from(y: Var<T>) -> Self {
+        Self::Sum(y)
     }
 }
 
@@ -270,13 +332,13 @@ impl<T: Scalar> Adapters<T> {
         }
         let y = call.run(&weight, bias)?;
         contributions.into_iter().try_fold(y, |y, (name, contribution)| {
+            let (given, needed) = (contribution.shape(), y.shape());
             // An addition would repeat a contribution that is too small.
-            if contribution.shape() != y.shape() {
-                let (given, needed) = (contribution.shape(), y.shape());
+            if given != needed {
                 let message = format!("adapter {name:?} contributes shape {given:?} to a result of shape {needed:?}");
                 return Err(Error::shape("adapter", message));
             }
-            y.add(&contribution)
+            contribution.onto(y)
         })
     }
 }

@@ -90,7 +90,7 @@ mod report;
 mod rms_norm;
 mod stochastic_depth;
 
-pub use adapter::{Adapters, CloneAdapter, WeightAdapter};
+pub use adapter::{Adapters, CloneAdapter, Contribution, WeightAdapter};
 pub use batch_norm::BatchNorm;
 pub use call::{Call, Ids, Operation};
 pub use checkpoint::{Checkpoint, Load, Loaded, Renames, Save};

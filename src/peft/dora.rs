@@ -10,7 +10,7 @@ use crate::{
     autodiff::{Var, without_gradients},
     error::{Error, ErrorKind, Result},
     module,
-    nn::{Call, Mode, Operation, Parameter, WeightAdapter},
+    nn::{Call, Contribution, Mode, Operation, Parameter, WeightAdapter},
     scalar::Scalar,
     tensor::Tensor,
 };
@@ -219,7 +219,7 @@ impl<T: Scalar> WeightAdapter<T> for DoraAdapter<T> {
         moved.reshape(self.outputs.split.as_slice())?.mul(&factors)?.reshape(weight.shape())
     }
 
-    fn apply(&self, call: &Call<'_, T>, mode: Mode) -> Result<Option<Var<T>>> {
+    fn apply(&self, call: &Call<'_, T>, mode: Mode) -> Result<Option<Contribution<T>>> {
         if self.lora.way().drops(call, mode) {
             let message = "dropout on the input of DoRA needs it to be the only adapter that is enabled";
             return Err(Error::new(ErrorKind::Unsupported, "dora", message));
@@ -244,10 +244,11 @@ impl<T: Scalar> WeightAdapter<T> for DoraAdapter<T> {
         let factors = self.factors(&moved)?;
         let update = self.lora.contribution(&dropped)?;
         if !drops {
-            let y = call.run(weight, None)?.add(&update)?.mul(&factors)?;
+            let y = update.onto(call.run(weight, None)?)?.mul(&factors)?;
             return bias.map_or(Ok(y.clone()), |bias| y.add(bias)).map(Some);
         }
-        let new = dropped.run(weight, None)?.mul(&factors.shift(-T::one())?)?.add(&update.mul(&factors)?)?;
+        let update = update.value()?.mul(&factors)?;
+        let new = dropped.run(weight, None)?.mul(&factors.shift(-T::one())?)?.add(&update)?;
         call.run(weight, bias)?.add(&new).map(Some)
     }
 }

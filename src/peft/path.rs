@@ -1,9 +1,8 @@
 //! [`Path`]: how an additive adapter's update gets into a layer's result, and which way costs less.
 
 use crate::{
-    autodiff::Var,
     error::{Error, ErrorKind, Result},
-    nn::{Call, Mode, WeightAdapter},
+    nn::{Call, Contribution, Mode, WeightAdapter},
     scalar::Scalar,
 };
 use serde::{Deserialize, Serialize};
@@ -128,7 +127,7 @@ impl Positions {
 /// An additive adapter with factors that an input can go through.
 pub(super) trait Factored<T: Scalar>: WeightAdapter<T> {
     /// What it adds to the result, by way of its factors.
-    fn contribution(&self, call: &Call<'_, T>) -> Result<Var<T>>;
+    fn contribution(&self, call: &Call<'_, T>) -> Result<Contribution<T>>;
 
     /// What that costs, forward; `None` where there is no such way.
     fn factored_cost(&self, call: &Call<'_, T>, positions: Positions) -> Option<Cost>;
@@ -183,13 +182,16 @@ impl Way {
         adapter: &A,
         call: &Call<'_, T>,
         mode: Mode,
-    ) -> Result<Option<Var<T>>> {
+    ) -> Result<Option<Contribution<T>>> {
         let factored = self.goes_through_factors(adapter, call, mode)?;
         if !factored && !self.drops(call, mode) {
             return Ok(None);
         }
         let call = self.dropped(call, mode)?;
-        if factored { adapter.contribution(&call).map(Some) } else { call.run(&adapter.delta()?, None).map(Some) }
+        if factored {
+            return adapter.contribution(&call).map(Some);
+        }
+        Ok(Some(call.run(&adapter.delta()?, None)?.into()))
     }
 
     pub(super) fn goes_through_factors<T: Scalar, A: Factored<T>>(

@@ -124,7 +124,7 @@ impl<T: Element, D: Dimension> Tensor<T, D> {
         self.layout.is_contiguous()
     }
 
-    /// The same tensor on `device`. O(1) where it is there already (only the thread count changes), a transfer otherwise.
+    /// The same tensor on `device`. O(1) where it is there already (only the thread count and the precision change), a transfer otherwise.
     ///
     /// # Errors
     /// [`ErrorKind::Memory`] where the device cannot hold it.
@@ -132,9 +132,19 @@ impl<T: Element, D: Dimension> Tensor<T, D> {
         if self.device().same_place(device) {
             return Ok(Self::new(self.storage.to_device(device)?, self.layout.clone()));
         }
+        // Indices that the host still has need not travel.
+        #[cfg(feature = "cuda")]
+        if device.is_cpu() && self.storage.remembered().is_some() {
+            return Ok(Self::new(self.storage.to_device(device)?, self.layout.clone()));
+        }
         // What travels is the tensor, not the block that it may be a small view of.
         let here = Self::row_major(elementwise::copy(&self.storage, &self.layout)?, self.shape());
         Ok(Self::new(here.storage.to_device(device)?, here.layout))
+    }
+
+    /// The same tensor, whose products are computed in full precision. O(1).
+    pub(crate) fn exact(&self) -> Result<Self> {
+        self.to_device(&self.device().exact())
     }
 
     /// The same entries in row-major order without gaps: this tensor where it already is so, a copy otherwise.

@@ -8,8 +8,8 @@ use tenfold::{
     autodiff::{Conv as ConvOptions, ConvTranspose as ConvTransposeOptions, PaddingMode, Var, check_gradients},
     module,
     nn::{
-        Call, Conv, ConvTranspose, Embedding, Layer, Linear, Load, Mode, Module, Parameter, Save, Visitor, VisitorMut,
-        WeightAdapter,
+        Call, Contribution, Conv, ConvTranspose, Embedding, Layer, Linear, Load, Mode, Module, Parameter, Save,
+        Visitor, VisitorMut, WeightAdapter,
     },
 };
 
@@ -45,15 +45,17 @@ impl<T: Scalar> WeightAdapter<T> for LowRank<T> {
         self.b.var().matmul(self.a.var())?.reshape(self.shape.as_slice())
     }
 
-    fn apply(&self, call: &Call<'_, T>, mode: Mode) -> Result<Option<Var<T>>> {
+    fn apply(&self, call: &Call<'_, T>, mode: Mode) -> Result<Option<Contribution<T>>> {
         let call = &call.dropout(self.dropout, 77, mode)?;
         if !self.factored {
             let drops = self.dropout > 0.0 && mode.is_training() && call.input().is_some();
-            return if drops { call.run(&self.delta()?, None).map(Some) } else { Ok(None) };
+            return if drops { Ok(Some(call.run(&self.delta()?, None)?.into())) } else { Ok(None) };
         }
         let rank = self.a.shape()[0];
         let y = match call {
-            Call::Linear { x } => x.linear(self.a.var(), None)?.linear(self.b.var(), None)?,
+            Call::Linear { x } => {
+                return Ok(Some(Contribution::product(&x.linear(self.a.var(), None)?, self.b.var())));
+            }
             // rows of B A are rows of B, times A
             Call::Embedding { ids, padding } => ids.rows_of(self.b.var(), *padding)?.matmul(self.a.var())?,
             // A convolution to `rank` channels, then one over channels alone.
@@ -71,7 +73,7 @@ impl<T: Scalar> WeightAdapter<T> for LowRank<T> {
                 inner.conv_transpose(&self.a.var().reshape(kernel)?, None, options)?
             }
         };
-        Ok(Some(y))
+        Ok(Some(y.into()))
     }
 }
 

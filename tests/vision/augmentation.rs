@@ -102,7 +102,7 @@ fn mixed_images_are_weighted_sums_and_so_is_their_loss() {
         let other = x[(i + size) % x.len()];
         assert!((y[i] - (share * x[i] + (1.0 - share) * other)).abs() < 1e-6);
     }
-    let logits = Var::parameter(Tensor::from_fn([4, 2], |i| (i[0] as f32 - i[1] as f32) / 2.0).unwrap().into_dyn());
+    let logits = Var::parameter(Tensor::from_fn([4, 2], |i| i[0] as f32 * (0.5 - i[1] as f32)).unwrap().into_dyn());
     let loss = |batch: &ImageBatch| batch.loss(&logits, 0.1).unwrap().item().unwrap();
     let of_others = ImageBatch { labels: others, mixed: None, ..batch.clone() };
     let expected = share * loss(&plain) + (1.0 - share) * loss(&of_others);

@@ -144,8 +144,7 @@ impl<T: Scalar> Var<T> {
     /// # Errors
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where the sizes do not fit or a term does not broadcast,
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a probability outside 0 to 1,
-    /// [`ErrorKind::Device`](crate::ErrorKind::Device) where operands live in different places,
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on CUDA.
+    /// [`ErrorKind::Device`](crate::ErrorKind::Device) where operands live in different places.
     pub fn attention(&self, k: &Self, v: &Self, options: &Attention<T>) -> Result<Self> {
         const NAME: &str = "attention";
         let q = self;

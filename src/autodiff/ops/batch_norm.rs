@@ -32,11 +32,11 @@ pub struct BatchNorm<T: Scalar> {
 
 const NAME: &str = "batch_norm";
 
-/// Statistics as they enter the formulas.
-struct Statistics<T> {
-    mean: Vec<T>,
+/// Statistics as they enter the formulas: vectors where x is.
+struct Statistics<T: Scalar> {
+    mean: Tensor<T, IxDyn>,
     /// 1 / sqrt(variance + eps)
-    scale: Vec<T>,
+    scale: Tensor<T, IxDyn>,
     /// Whether they come from x.
     of_batch: bool,
 }
@@ -50,20 +50,8 @@ fn sizes<T: Scalar>(x: &Var<T>) -> Result<Channels> {
     }
 }
 
-fn reciprocal_deviation<T: Scalar>(variance: &[T], eps: f64) -> Vec<T> {
-    variance.iter().map(|&v| (v + T::of(eps)).sqrt().recip()).collect()
-}
-
-fn vector_or<T: Scalar>(given: Option<&Var<T>>, n: usize, otherwise: T) -> Result<Vec<T>> {
-    given.map_or_else(|| Ok(vec![otherwise; n]), |v| v.value().to_vec())
-}
-
-fn vector<T: Scalar>(x: &Tensor<T, IxDyn>, numbers: Vec<T>) -> Result<Tensor<T, Ix1>> {
-    Tensor::from(ndarray::Array1::from(numbers)).to_device(x.device())
-}
-
-fn product<T: Scalar>(a: &[T], b: &[T]) -> Vec<T> {
-    a.iter().zip(b).map(|(&a, &b)| a * b).collect()
+fn reciprocal_deviation<T: Scalar>(variance: &Tensor<T, IxDyn>, eps: f64) -> Result<Tensor<T, IxDyn>> {
+    variance.shift(T::of(eps))?.sqrt()?.recip()
 }
 
 fn normalise<T: Scalar>(
@@ -75,10 +63,12 @@ fn normalise<T: Scalar>(
 ) -> Result<Var<T>> {
     let n = at.channels;
     let here = x.value().to_contiguous()?;
-    let w = vector_or(weight, n, T::one())?;
     let Statistics { mean, scale, of_batch } = statistics;
-    let factor = product(&w, &scale);
-    let y = channels::affine(at, here.flat(), &mean, &factor, &vector_or(bias, n, T::zero())?)?;
+    let (mean, scale) = (mean.to_contiguous()?, scale.to_contiguous()?);
+    let factor = weight.map_or_else(|| Ok(scale.clone()), |w| w.value().mul(&scale))?;
+    let term = bias.map(|bias| bias.value().to_contiguous()).transpose()?;
+    let vectors = (Some(mean.flat()), factor.flat(), term.as_ref().map(Tensor::flat));
+    let y = channels::affine(at, here.flat(), vectors)?;
     let mut operands = vec![x];
     operands.extend(weight);
     operands.extend(bias);
@@ -88,26 +78,30 @@ fn normalise<T: Scalar>(
         let dy = dy.to_contiguous()?;
         let bias_at = 1 + usize::from(has_weight);
         let sums_wanted = of_batch || (has_weight && flow.needs(1)) || (has_bias && flow.needs(bias_at));
-        let mut terms = (vec![T::zero(); n], vec![T::zero(); n]);
+        let mut terms = None;
         if sums_wanted {
-            let (db, products) = channels::sums(at, here.flat(), &mean, dy.flat())?;
-            let dw = product(&products, &scale);
+            let sums = channels::sums(at, (here.flat(), dy.flat()), Some(mean.flat()))?;
+            let [db, products] = sums.map(|sums| Tensor::<T, IxDyn>::row_major(sums, &[n]));
+            let dw = products.mul(&scale)?;
             if of_batch && at.rows > 0 {
-                let share = T::of(at.rows as f64).recip();
-                for c in 0..n {
-                    terms.0[c] = -factor[c] * scale[c] * dw[c] * share;
-                    terms.1[c] = -factor[c] * db[c] * share;
-                }
+                let less = factor.scale(-T::of(at.rows as f64).recip())?;
+                terms = Some((less.mul(&scale)?.mul(&dw)?, less.mul(&db)?));
             }
             if has_weight {
-                flow.give(1, vector(&here, dw)?.into_dyn())?;
+                flow.give(1, dw)?;
             }
             if has_bias {
-                flow.give(bias_at, vector(&here, db)?.into_dyn())?;
+                flow.give(bias_at, db)?;
             }
         }
         if flow.needs(0) {
-            let dx = channels::combine(at, (here.flat(), dy.flat()), &mean, (&factor, &terms.0, &terms.1))?;
+            let dx = match &terms {
+                Some((slopes, terms)) => {
+                    let vectors = (factor.flat(), slopes.flat(), Some(terms.flat()));
+                    channels::combine(at, (here.flat(), dy.flat()), Some(mean.flat()), vectors)?
+                }
+                None => channels::affine(at, dy.flat(), (None, factor.flat(), None))?,
+            };
             flow.give(0, Tensor::row_major(dx, here.shape()))?;
         }
         Ok(())
@@ -129,8 +123,7 @@ impl<T: Scalar> Var<T> {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] where the sizes do not fit, [`ErrorKind::Device`] where operands live in different places,
-    /// [`ErrorKind::Unsupported`] on CUDA.
+    /// [`ErrorKind::Shape`] where the sizes do not fit, [`ErrorKind::Device`] where operands live in different places.
     pub fn batch_norm(
         &self,
         mean: &Tensor<T, Ix1>,
@@ -144,8 +137,8 @@ impl<T: Scalar> Var<T> {
         check_vector(NAME, "variance", self, at.channels, Some(&Var::constant(variance.clone())))?;
         check_vector(NAME, "weight", self, at.channels, weight)?;
         check_vector(NAME, "bias", self, at.channels, bias)?;
-        let scale = reciprocal_deviation(&variance.to_vec()?, eps);
-        normalise(self, at, Statistics { mean: mean.to_vec()?, scale, of_batch: false }, weight, bias)
+        let scale = reciprocal_deviation(&variance.clone().into_dyn(), eps)?;
+        normalise(self, at, Statistics { mean: mean.clone().into_dyn(), scale, of_batch: false }, weight, bias)
     }
 
     /// Batch norm with the statistics of x itself, and running averages moved towards them by `momentum` (0.1 in PyTorch).
@@ -173,16 +166,15 @@ impl<T: Scalar> Var<T> {
                 format!("the statistics of a batch need two rows or more; shape {:?} has {}", self.shape(), at.rows);
             return Err(Error::new(ErrorKind::Value, NAME, message));
         }
-        let (mean, variance) = channels::moments(at, self.value().to_contiguous()?.flat())?;
-        let unbiased = T::of(at.rows as f64 / (at.rows - 1) as f64);
-        let moved = |old: &Tensor<T, Ix1>, new: Vec<T>| -> Result<Tensor<T, Ix1>> {
-            let (keep, add) = (T::of(1.0 - momentum), T::of(momentum));
-            let numbers = old.to_vec()?.into_iter().zip(new).map(|(old, new)| keep * old + add * new).collect();
-            vector(self.value(), numbers)
+        let moments = channels::moments(at, self.value().to_contiguous()?.flat())?;
+        let [mean, variance] = moments.map(|numbers| Tensor::<T, Ix1>::row_major(numbers, &[at.channels]));
+        let moved = |old: &Tensor<T, Ix1>, new: &Tensor<T, Ix1>, factor: f64| {
+            old.scale(T::of(1.0 - momentum))?.add(&new.scale(T::of(momentum * factor))?)
         };
-        let running_mean = moved(running_mean, mean.clone())?;
-        let running_variance = moved(running_variance, variance.iter().map(|&v| v * unbiased).collect())?;
-        let scale = reciprocal_deviation(&variance, eps);
+        let running_mean = moved(running_mean, &mean, 1.0)?;
+        let running_variance = moved(running_variance, &variance, at.rows as f64 / (at.rows - 1) as f64)?;
+        let (mean, variance) = (mean.into_dyn(), variance.into_dyn());
+        let scale = reciprocal_deviation(&variance, eps)?;
         let result = normalise(self, at, Statistics { mean, scale, of_batch: true }, weight, bias)?;
         Ok(BatchNorm { result, running_mean, running_variance })
     }

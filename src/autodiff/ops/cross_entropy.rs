@@ -13,7 +13,10 @@
 
 use super::super::Var;
 use crate::{
-    device::losses::{self, Targets},
+    device::{
+        losses::{self, Targets},
+        storage::Storage,
+    },
     error::{Error, ErrorKind, Result},
     scalar::{Index, Scalar},
     tensor::{Tensor, index_at},
@@ -48,8 +51,7 @@ impl<T: Scalar> Var<T> {
     ///
     /// # Errors
     /// [`ErrorKind::Shape`] where the shapes do not fit; [`ErrorKind::Value`] where a label is no class, where *all* labels are ignored (a
-    /// mean over nothing; PyTorch returns NaN), or for smoothing outside 0 to 1; [`ErrorKind::Device`] where the labels are elsewhere;
-    /// [`ErrorKind::Unsupported`] on a GPU.
+    /// mean over nothing; PyTorch returns NaN), or for smoothing outside 0 to 1; [`ErrorKind::Device`] where the labels are elsewhere.
     pub fn cross_entropy<I: Index, D: Dimension>(&self, labels: &Tensor<I, D>, how: CrossEntropy) -> Result<Self> {
         let name = "cross_entropy";
         self.device().check_same(labels.device(), name)?;
@@ -90,19 +92,18 @@ impl<T: Scalar> Var<T> {
         }
         let (block, picks) = ((&z.storage, z.layout.offset()), (&labels.storage, labels.layout.offset()));
         let (loss, gradient) = losses::cross_entropy(block, picks, targets, Self::records(&[self]))?;
-        let shape = self.shape().to_vec();
-        let gradient = gradient.map(|gradient| Tensor::row_major(gradient, &shape));
-        self.loss(name, loss, gradient)
+        Ok(self.loss(name, loss, gradient))
     }
 
     /// A single number whose gradient by this variable is known already.
-    pub(super) fn loss(&self, operation: &'static str, loss: f64, gradient: Option<Tensor<T, IxDyn>>) -> Result<Self> {
-        let value: Tensor<T, IxDyn> = Tensor::full(vec![], T::of(loss))?.to_device(self.device())?;
-        Ok(Self::record(operation, value, &[self], move |dy, flow| {
+    fn loss(&self, operation: &'static str, loss: Storage<T>, gradient: Option<Storage<T>>) -> Self {
+        let shape = self.shape().to_vec();
+        let value: Tensor<T, IxDyn> = Tensor::row_major(loss, &[]);
+        Self::record(operation, value, &[self], move |dy, flow| {
             let Some(gradient) = gradient else { return Ok(()) };
-            let dy = dy.get(&[])?;
-            flow.give(0, if dy == T::one() { gradient } else { gradient.scale(dy)? })
-        }))
+            let gradient = losses::scaled(gradient, shape.iter().product(), dy.flat())?;
+            flow.give(0, Tensor::row_major(gradient, &shape))
+        })
     }
 }
 

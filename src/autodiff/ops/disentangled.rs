@@ -172,8 +172,7 @@ impl<T: Scalar> Var<T> {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] where the sizes do not fit or both are missing, [`ErrorKind::Value`] where an index lies outside,
-    /// [`ErrorKind::Unsupported`] on CUDA.
+    /// [`ErrorKind::Shape`] where the sizes do not fit or both are missing, [`ErrorKind::Value`] where an index lies outside.
     pub fn disentangled_bias(
         c2p: Option<&Self>,
         p2c: Option<&Self>,

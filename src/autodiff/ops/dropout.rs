@@ -12,7 +12,7 @@ use super::super::Var;
 use crate::{
     device::{
         dropout::{self, Drop},
-        layout::Layout,
+        storage::Storage,
     },
     error::{Error, ErrorKind, Result},
     scalar::Scalar,
@@ -47,7 +47,7 @@ impl<T: Scalar> Var<T> {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Value`] where the probability is not between 0 and 1, [`ErrorKind::Unsupported`] on CUDA.
+    /// [`ErrorKind::Value`] where the probability is not between 0 and 1.
     pub fn dropout(&self, probability: f64, seed: u64, step: u64) -> Result<Self> {
         let drop = checked("dropout", probability, seed, step)?;
         if probability == 0.0 {
@@ -75,11 +75,10 @@ impl<T: Scalar> Var<T> {
         if probability == 0.0 {
             return Ok(self.clone());
         }
-        let factors: Vec<T> = drop.factors(samples);
+        let factors: Storage<T> = drop.factors(self.device(), samples)?;
         let mut shape = vec![1; self.order()];
         shape[0] = samples;
-        let factors = Tensor::from(ndarray::Array1::from(factors)).to_device(self.device())?;
-        let factors = Tensor::new(factors.storage, Layout::contiguous(&shape));
+        let factors = Tensor::row_major(factors, &shape);
         let y = self.value().mul(&factors)?;
         Ok(Self::record("stochastic_depth", y, &[self], move |dy, flow| flow.give(0, dy.mul(&factors)?)))
     }

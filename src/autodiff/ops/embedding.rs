@@ -51,7 +51,7 @@ impl<T: Scalar> Var<T> {
     ///
     /// # Errors
     /// [`ErrorKind::Shape`] unless the table is a matrix; [`ErrorKind::Value`] where an id or `padding` is not one of its rows;
-    /// [`ErrorKind::Device`] where the ids are elsewhere; [`ErrorKind::Unsupported`] on a GPU.
+    /// [`ErrorKind::Device`] where the ids are elsewhere.
     pub fn embedding<I: Index, D: Dimension>(&self, ids: &Tensor<I, D>, padding: Option<usize>) -> Result<Self> {
         self.device().check_same(ids.device(), "embedding")?;
         if self.order() != 2 {

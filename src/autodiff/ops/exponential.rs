@@ -18,7 +18,7 @@ impl<T: Scalar> Var<T> {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on CUDA.
+    /// Only where a device fails.
     pub fn exp(&self) -> Result<Self> {
         activate(self, Activation::Exp)
     }

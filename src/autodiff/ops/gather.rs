@@ -34,8 +34,7 @@ impl<T: Scalar> Var<T> {
     /// # Errors
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where the mode does not exist or the index has another shape beside it;
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) where an index lies outside the mode;
-    /// [`ErrorKind::Device`](crate::ErrorKind::Device) where the index is elsewhere;
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on a GPU.
+    /// [`ErrorKind::Device`](crate::ErrorKind::Device) where the index is elsewhere.
     pub fn gather<I: Index, D: Dimension>(&self, mode: usize, index: &Tensor<I, D>) -> Result<Self> {
         self.value().check_mode("gather", mode)?;
         self.device().check_same(index.device(), "gather")?;

@@ -49,7 +49,7 @@ impl<T: Scalar> Var<T> {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on CUDA.
+    /// Only where a device fails.
     pub fn gelu(&self) -> Result<Self> {
         activate(self, Activation::Gelu)
     }

@@ -17,7 +17,10 @@
 
 use super::{super::Var, layer_norm::check_vector};
 use crate::{
-    device::channels::{self, Channels},
+    device::{
+        channels::{self, Channels},
+        storage::Flat,
+    },
     error::{Error, Result},
     scalar::Scalar,
     tensor::Tensor,
@@ -41,8 +44,7 @@ impl<T: Scalar> Var<T> {
     ///
     /// # Errors
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where the sizes do not fit,
-    /// [`ErrorKind::Device`](crate::ErrorKind::Device) where operands live in different places,
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on CUDA.
+    /// [`ErrorKind::Device`](crate::ErrorKind::Device) where operands live in different places.
     pub fn grn(&self, gamma: &Self, beta: &Self, eps: f64) -> Result<Self> {
         let [groups, spatial @ .., n] = self.shape() else {
             let message = format!("an input of shape {:?}; needs [B, spatial.., C]", self.shape());
@@ -53,43 +55,24 @@ impl<T: Scalar> Var<T> {
         check_vector(NAME, "gamma", self, n, Some(gamma))?;
         check_vector(NAME, "beta", self, n, Some(beta))?;
         let here = self.value().to_contiguous()?;
-        let (gain, shift) = (gamma.value().to_vec()?, vec![T::zero(); n]);
-        let norms: Vec<T> = channels::squares(at, here.flat())?.into_iter().map(T::sqrt).collect();
-        let means: Vec<T> = norms
-            .chunks(n.max(1))
-            .map(|norms| norms.iter().copied().sum::<T>() / T::of(n as f64) + T::of(eps))
-            .collect();
-        // Index of group and channel.
-        let relative = |i: usize| norms[i] / means[i / n];
-        let scale: Vec<T> = (0..norms.len()).map(|i| gain[i % n].mul_add(relative(i), T::one())).collect();
-        let y = channels::affine(at, here.flat(), &shift, &scale, &beta.value().to_vec()?)?;
+        let (gain, term) = (gamma.value().to_contiguous()?, beta.value().to_contiguous()?);
+        let response = channels::respond(at, &channels::squares(at, here.flat())?, gain.flat(), T::of(eps))?;
+        let count = at.groups * n;
+        let vectors = (None, Flat::of(&response.scale, count), Some(term.flat()));
+        let y = channels::affine(at, here.flat(), vectors)?;
         let y: Tensor<T, IxDyn> = Tensor::row_major(y, self.shape());
         Ok(Self::record(NAME, y, &[self, gamma, beta], move |dy, flow| {
             let dy = dy.to_contiguous()?;
-            let (plain, products) = channels::sums(at, here.flat(), &shift, dy.flat())?;
-            let vector = |numbers: Vec<T>| Tensor::from(ndarray::Array1::from(numbers)).to_device(here.device());
-            let (mut dgamma, mut dbeta) = (vec![T::zero(); n], vec![T::zero(); n]);
-            for i in 0..norms.len() {
-                dgamma[i % n] += norms[i] / means[i / n] * products[i];
-                dbeta[i % n] += plain[i];
-            }
-            flow.give(1, vector(dgamma)?.into_dyn())?;
-            flow.give(2, vector(dbeta)?.into_dyn())?;
+            let operands = (here.flat(), dy.flat());
+            let sums = channels::sums(at, operands, None)?;
+            let [slopes, dgamma, dbeta] = channels::respond_back(at, &sums, &response, gain.flat())?;
+            flow.give(1, Tensor::row_major(dgamma, &[n]))?;
+            flow.give(2, Tensor::row_major(dbeta, &[n]))?;
             if !flow.needs(0) {
                 return Ok(());
             }
-            let mut slopes = vec![T::zero(); norms.len()];
-            for (b, &mean) in means.iter().enumerate() {
-                let group = b * n..(b + 1) * n;
-                let through_mean = group.clone().map(|i| gain[i % n] * products[i] * norms[i]).sum::<T>()
-                    / (T::of(n as f64) * mean * mean);
-                for i in group {
-                    if norms[i] > T::zero() {
-                        slopes[i] = (gain[i % n] * products[i] / mean - through_mean) / norms[i];
-                    }
-                }
-            }
-            let dx = channels::combine(at, (here.flat(), dy.flat()), &shift, (&scale, &slopes, &shift))?;
+            let vectors = (Flat::of(&response.scale, count), Flat::of(&slopes, count), None);
+            let dx = channels::combine(at, operands, None, vectors)?;
             flow.give(0, Tensor::row_major(dx, here.shape()))
         }))
     }

@@ -97,8 +97,7 @@ impl<T: Scalar> Var<T> {
     ///
     /// # Errors
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where sizes do not fit or rows are empty,
-    /// [`ErrorKind::Device`](crate::ErrorKind::Device) where operands live in different places,
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on CUDA.
+    /// [`ErrorKind::Device`](crate::ErrorKind::Device) where operands live in different places.
     pub fn layer_norm(&self, weight: Option<&Self>, bias: Option<&Self>, eps: f64) -> Result<Self> {
         apply("layer_norm", true, self, weight, bias, eps)
     }

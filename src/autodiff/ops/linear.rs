@@ -5,9 +5,10 @@
 //! $$dW = dY^T X, \qquad dX = dY\\, W, \qquad db_j = \sum_i dY_{ij}.$$
 //!
 //! Three matrix products of 2 rows in out flops in all, of which only those that are wanted are computed: a frozen $W$ costs no $dW$.
-//! The bias is written into $Y$ first and the product added to it, which saves a pass over $Y$.
+//! The bias is written into $Y$ first and the product added to it, which saves a pass over $Y$. [`Var::add_linear`] adds a
+//! second product in the same way: what a low-rank update contributes.
 
-use super::super::Var;
+use super::super::{Flow, Var};
 use crate::{
     device::{
         elementwise,
@@ -59,6 +60,56 @@ fn product<T: Scalar>(
     Ok(Tensor::row_major(out, shape))
 }
 
+/// The input as rows and the weight as a matrix, where they fit.
+fn operands<T: Scalar>(
+    operation: &'static str,
+    input: &Var<T>,
+    weight: &Var<T>,
+) -> Result<(Tensor<T, Ix2>, Tensor<T, Ix2>)> {
+    input.device().check_same(weight.device(), operation)?;
+    let fits = weight.order() == 2 && input.order() >= 1 && input.shape().last() == weight.shape().last();
+    if !fits {
+        let message = format!(
+            "an input of shape {:?} and a weight of shape {:?}; needs [.., in] and [out, in]",
+            input.shape(),
+            weight.shape()
+        );
+        return Err(Error::shape(operation, message));
+    }
+    let w: Tensor<T, Ix2> = weight.value().clone().into_order()?;
+    Ok((rows_of(input.value(), w.shape()[1])?, w))
+}
+
+/// What the gradients of a product need: the input where the weight's is wanted, the weight where the input's is; and their shapes.
+struct Saved<T: Scalar> {
+    x: Option<Tensor<T, Ix2>>,
+    w: Option<Tensor<T, Ix2>>,
+    x_shape: Vec<usize>,
+    w_shape: Vec<usize>,
+}
+
+impl<T: Scalar> Saved<T> {
+    fn of(input: &Var<T>, weight: &Var<T>, x: Tensor<T, Ix2>, w: Tensor<T, Ix2>) -> Self {
+        Self {
+            x: weight.needs_gradient().then_some(x),
+            w: input.needs_gradient().then_some(w),
+            x_shape: input.shape().to_vec(),
+            w_shape: weight.shape().to_vec(),
+        }
+    }
+
+    /// Hands operand `at` the gradient of the input, and the next one that of the weight.
+    fn give(self, dy: &Tensor<T, Ix2>, at: usize, flow: &mut Flow<'_, T>) -> Result<()> {
+        if let (true, Some(x)) = (flow.needs(at + 1), self.x) {
+            flow.give(at + 1, product(&dy.t(), &x, &self.w_shape, None)?)?;
+        }
+        if let (true, Some(w)) = (flow.needs(at), self.w) {
+            flow.give(at, product(dy, &w, &self.x_shape, None)?)?;
+        }
+        Ok(())
+    }
+}
+
 impl<T: Scalar> Var<T> {
     /// A linear layer, `x W^T + b`: x `[.., in]`, W `[out, in]`, b `[out]`, result `[.., out]`.
     ///
@@ -80,18 +131,7 @@ impl<T: Scalar> Var<T> {
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where the sizes do not fit,
     /// [`ErrorKind::Device`](crate::ErrorKind::Device) where the operands live in different places.
     pub fn linear(&self, weight: &Self, bias: Option<&Self>) -> Result<Self> {
-        self.device().check_same(weight.device(), "linear")?;
-        let fits = weight.order() == 2 && self.order() >= 1 && self.shape().last() == weight.shape().last();
-        if !fits {
-            let message = format!(
-                "an input of shape {:?} and a weight of shape {:?}; needs [.., in] and [out, in]",
-                self.shape(),
-                weight.shape()
-            );
-            return Err(Error::shape("linear", message));
-        }
-        let w: Tensor<T, Ix2> = weight.value().clone().into_order()?;
-        let x = rows_of(self.value(), w.shape()[1])?;
+        let (x, w) = operands("linear", self, weight)?;
         let mut shape = self.shape().to_vec();
         let last = shape.len() - 1;
         shape[last] = w.shape()[0];
@@ -109,23 +149,59 @@ impl<T: Scalar> Var<T> {
             }
         };
         let y = product(&x, &w.t(), &shape, start)?;
-        let (x, w) = (weight.needs_gradient().then_some(x), self.needs_gradient().then_some(w));
-        let (x_shape, w_shape) = (self.shape().to_vec(), weight.shape().to_vec());
+        let saved = Saved::of(self, weight, x, w);
         let operands = [self, weight, bias.unwrap_or(self)];
         let count = if bias.is_some() { 3 } else { 2 };
         Ok(Self::record("linear", y, &operands[..count], move |dy, flow| {
-            let dy = rows_of(&dy, w_shape[0])?;
+            let dy = rows_of(&dy, saved.w_shape[0])?;
             if count == 3 && flow.needs(2) {
                 let sums = reduce::sum_modes(dy.device(), &dy.storage, &dy.layout, &[false, true])?;
-                flow.give(2, Tensor::row_major(sums, &w_shape[..1]))?;
+                flow.give(2, Tensor::row_major(sums, &saved.w_shape[..1]))?;
             }
-            if let (true, Some(x)) = (flow.needs(1), x) {
-                flow.give(1, product(&dy.t(), &x, &w_shape, None)?)?;
-            }
-            if let (true, Some(w)) = (flow.needs(0), w) {
-                flow.give(0, product(&dy, &w, &x_shape, None)?)?;
-            }
-            Ok(())
+            saved.give(&dy, 0, flow)
+        }))
+    }
+
+    /// `self + x W^T`: x `[.., in]`, W `[out, in]`, self and the result `[.., out]`.
+    ///
+    /// The product is added where the sum lies: this variable's memory is taken over where nothing else holds it, and copied
+    /// otherwise. That is one pass over the result, where a product of its own and an addition are three.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use tenfold::{Tensor, autodiff::Var};
+    ///
+    /// let x = Var::constant(Tensor::from(array![[1.0, 2.0]]));
+    /// let w = Var::parameter(Tensor::from(array![[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]));
+    /// let y = Var::constant(Tensor::from(array![[10.0, 20.0, 30.0]]));
+    /// assert_eq!(y.add_linear(&x, &w)?.value().to_vec()?, [11.0, 22.0, 33.0]);
+    /// # Ok::<(), tenfold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where the sizes do not fit,
+    /// [`ErrorKind::Device`](crate::ErrorKind::Device) where the operands live in different places.
+    pub fn add_linear(self, x: &Self, weight: &Self) -> Result<Self> {
+        let (rows, w) = operands("add_linear", x, weight)?;
+        self.device().check_same(x.device(), "add_linear")?;
+        let shape = self.shape().to_vec();
+        let (lead, last) = (&x.shape()[..x.order() - 1], w.shape()[0]);
+        if shape != [lead, &[last]].concat() {
+            let message = format!("a sum of shape {shape:?} for a product of shape {lead:?} x {last}");
+            return Err(Error::shape("add_linear", message));
+        }
+        let (sum, place) = self.into_parts();
+        let start = match sum.layout.contiguous_range() {
+            Some(range) if range.start == 0 => sum.storage,
+            _ => elementwise::copy(&sum.storage, &sum.layout)?,
+        };
+        let y = product(&rows, &w.t(), &shape, Some(start))?;
+        let saved = Saved::of(x, weight, rows, w);
+        let before = Self::from_parts(y.clone(), place);
+        Ok(Self::record("add_linear", y, &[&before, x, weight], move |dy, flow| {
+            let rows = rows_of(&dy, saved.w_shape[0])?;
+            saved.give(&rows, 1, flow)?;
+            flow.give(0, dy)
         }))
     }
 }
@@ -159,6 +235,31 @@ mod tests {
                 check_gradients(&[x, w], 1e-6, |v| v[0].linear(&v[1], None)).unwrap();
             }
         }
+    }
+
+    #[test]
+    fn a_product_is_added_where_the_sum_lies() {
+        for (lead, input, output) in [(&[3][..], 4, 5), (&[2, 3], 1, 1), (&[], 4, 3), (&[0], 3, 2), (&[40], 3, 17)] {
+            let y = normal(&[lead, &[output]].concat(), 1);
+            let (x, w) = (normal(&[lead, &[input]].concat(), 2), normal(&[output, input], 3));
+            let product = Var::constant(x.clone()).linear(&w.clone().into(), None).unwrap();
+            let wanted = product.value().add(&y).unwrap().to_vec().unwrap();
+            let added = |y: Var<f64>| y.add_linear(&x.clone().into(), &w.clone().into()).unwrap();
+            // One owner, a second one (which keeps its numbers), and a sum that is no block of its own.
+            let held = y.to_contiguous().unwrap();
+            close(&added(Var::constant(held.clone())).value().to_vec().unwrap(), &wanted, 1e-13);
+            assert_eq!(held.to_vec().unwrap(), y.to_vec().unwrap());
+            close(&added(Var::constant(held)).value().to_vec().unwrap(), &wanted, 1e-13);
+            close(&added(Var::constant(reversed(&y))).value().to_vec().unwrap(), &wanted, 1e-13);
+            check_gradients(&[y, x, w], 1e-6, |v| v[0].clone().add_linear(&v[1], &v[2])).unwrap();
+        }
+        let sum = Var::constant(Tensor::<f64, _>::ones([4, 2]).unwrap());
+        let before = sum.value().storage.host("test").unwrap().as_ptr();
+        let [x, w] = [[4, 3], [2, 3]].map(|shape| Var::constant(Tensor::ones(shape).unwrap()));
+        let after = sum.add_linear(&x, &w).unwrap();
+        assert_eq!(after.value().storage.host("test").unwrap().as_ptr(), before);
+        let error = after.add_linear(&w, &x).unwrap_err().to_string();
+        assert_eq!(error, "add_linear: a sum of shape [4, 2] for a product of shape [2] x 4");
     }
 
     #[test]

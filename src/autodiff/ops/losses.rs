@@ -23,6 +23,11 @@ use crate::{
 };
 use ndarray::IxDyn;
 
+/// Every entry times a single number that lives where they do.
+fn times<T: Scalar>(x: &Tensor<T, IxDyn>, number: Tensor<T, IxDyn>) -> Result<Tensor<T, IxDyn>> {
+    x.mul(&number.broadcast_to(x.shape())?)
+}
+
 impl<T: Scalar> Var<T> {
     fn check_loss(&self, operation: &'static str, target: &Self) -> Result<()> {
         self.device().check_same(target.device(), operation)?;
@@ -45,15 +50,14 @@ impl<T: Scalar> Var<T> {
         self.check_loss("mse_loss", target)?;
         let difference = self.value().sub(target.value())?;
         let mean = 1.0 / self.len() as f64;
-        let squares = reduce::total(Total::Squares, &difference.storage, &difference.layout)?;
-        let value: Tensor<T, IxDyn> = Tensor::full(vec![], T::of(squares * mean))?.to_device(self.device())?;
+        let squares = reduce::scaled_total(Total::Squares, mean, &difference.storage, &difference.layout)?;
+        let value: Tensor<T, IxDyn> = Tensor::row_major(squares, &[]);
         Ok(Self::record("mse_loss", value, &[self, target], move |dy, flow| {
-            let factor = T::of(2.0 * mean * dy.get(&[])?.f64());
             if flow.needs(1) {
-                flow.give(1, difference.scale(-factor)?)?;
+                flow.give(1, times(&difference, dy.scale(T::of(-2.0 * mean))?)?)?;
             }
             if flow.needs(0) {
-                flow.give(0, difference.scale(factor)?)?;
+                flow.give(0, times(&difference, dy.scale(T::of(2.0 * mean))?)?)?;
             }
             Ok(())
         }))
@@ -73,7 +77,7 @@ impl<T: Scalar> Var<T> {
     /// ```
     ///
     /// # Errors
-    /// As [`mse_loss`](Var::mse_loss); [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on a GPU.
+    /// As [`mse_loss`](Var::mse_loss).
     pub fn bce_with_logits(&self, target: &Self) -> Result<Self> {
         self.check_loss("bce_with_logits", target)?;
         let (x, t) = (self.value().to_contiguous()?, target.value().to_contiguous()?);
@@ -81,16 +85,15 @@ impl<T: Scalar> Var<T> {
         let blocks = ((&x.storage, x.layout.offset()), (&t.storage, t.layout.offset()));
         let wanted = self.needs_gradient() && Self::records(&[self]);
         let (loss, gradient) = losses::binary_cross_entropy(blocks.0, blocks.1, n, wanted)?;
-        let value: Tensor<T, IxDyn> = Tensor::full(vec![], T::of(loss))?.to_device(self.device())?;
-        let gradient = gradient.map(|gradient| Tensor::row_major(gradient, self.shape()));
+        let value: Tensor<T, IxDyn> = Tensor::row_major(loss, &[]);
+        let shape = self.shape().to_vec();
         let logits = target.needs_gradient().then_some(x);
         Ok(Self::record("bce_with_logits", value, &[self, target], move |dy, flow| {
-            let dy = dy.get(&[])?;
             if let (true, Some(logits)) = (flow.needs(1), logits) {
-                flow.give(1, logits.scale(T::of(-dy.f64() / n as f64))?)?;
+                flow.give(1, times(&logits, dy.scale(T::of(-1.0 / n as f64))?)?)?;
             }
             if let (true, Some(gradient)) = (flow.needs(0), gradient) {
-                flow.give(0, if dy == T::one() { gradient } else { gradient.scale(dy)? })?;
+                flow.give(0, Tensor::row_major(losses::scaled(gradient, n, dy.flat())?, &shape))?;
             }
             Ok(())
         }))

@@ -8,7 +8,7 @@ use super::super::Var;
 use crate::{
     device::{
         gather::{self, Around},
-        reduce,
+        reduce::{self, Total},
     },
     error::{Error, Result},
     scalar::Scalar,
@@ -35,8 +35,9 @@ impl<T: Scalar> Var<T> {
     }
 
     fn total(&self, operation: &'static str, factor: T) -> Result<Self> {
-        let sum = T::of(self.value().sum()? * factor.f64());
-        let y: Tensor<T, IxDyn> = Tensor::full(vec![], sum)?.to_device(self.device())?;
+        let x = self.value();
+        let y = reduce::scaled_total(Total::Sum, factor.f64(), &x.storage, &x.layout)?;
+        let y: Tensor<T, IxDyn> = Tensor::row_major(y, &[]);
         let shape = self.shape().to_vec();
         Ok(Self::record(operation, y, &[self], move |dy, flow| {
             let dy = if factor == T::one() { dy } else { dy.scale(factor)? };

@@ -19,7 +19,7 @@ impl<T: Scalar> Var<T> {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on CUDA.
+    /// Only where a device fails.
     pub fn relu(&self) -> Result<Self> {
         activate(self, Activation::Relu)
     }

@@ -24,7 +24,7 @@ impl<T: Scalar> Var<T> {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on CUDA.
+    /// Only where a device fails.
     pub fn sigmoid(&self) -> Result<Self> {
         activate(self, Activation::Sigmoid)
     }

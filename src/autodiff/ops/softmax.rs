@@ -59,8 +59,7 @@ impl<T: Scalar> Var<T> {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where the mode does not exist,
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on CUDA.
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where the mode does not exist.
     pub fn softmax(&self, mode: usize) -> Result<Self> {
         apply(self, Kind::Softmax, mode, None)
     }

@@ -237,3 +237,39 @@ fn combine_row<T: Scalar>([x, dy, shift, a, b, c]: [&[T]; 6], dx: &mut [T]) {
         dx[j] = dy[j].mul_add(a[j], (x[j] - shift[j]).mul_add(b[j], c[j]));
     }
 }
+
+/// GRN's norms, means (with eps) and scales from sums of squares.
+pub(crate) fn respond<T: Scalar>(at: Channels, squares: &[T], gamma: &[T], eps: T) -> [Vec<T>; 3] {
+    let n = at.channels;
+    let norms: Vec<T> = squares.iter().map(|&square| square.sqrt()).collect();
+    let means: Vec<T> =
+        norms.chunks(n.max(1)).map(|norms| norms.iter().copied().sum::<T>() / T::of(n as f64) + eps).collect();
+    let scale = (0..norms.len()).map(|i| gamma[i % n].mul_add(norms[i] / means[i / n], T::one())).collect();
+    [norms, means, scale]
+}
+
+/// GRN's slopes and the gradients of gamma and beta, from the sums of dy and of dy x.
+pub(crate) fn respond_back<T: Scalar>(
+    at: Channels,
+    (plain, products): (&[T], &[T]),
+    (norms, means, gamma): (&[T], &[T], &[T]),
+) -> [Vec<T>; 3] {
+    let n = at.channels;
+    let (mut dgamma, mut dbeta) = (vec![T::zero(); n], vec![T::zero(); n]);
+    for i in 0..norms.len() {
+        dgamma[i % n] += norms[i] / means[i / n] * products[i];
+        dbeta[i % n] += plain[i];
+    }
+    let mut slopes = vec![T::zero(); norms.len()];
+    for (b, &mean) in means.iter().enumerate() {
+        let group = b * n..(b + 1) * n;
+        let through_mean =
+            group.clone().map(|i| gamma[i % n] * products[i] * norms[i]).sum::<T>() / (T::of(n as f64) * mean * mean);
+        for i in group {
+            if norms[i] > T::zero() {
+                slopes[i] = (gamma[i % n] * products[i] / mean - through_mean) / norms[i];
+            }
+        }
+    }
+    [slopes, dgamma, dbeta]
+}

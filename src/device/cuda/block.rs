@@ -1,10 +1,13 @@
 //! Blocks of elements on a GPU, and their way there and back.
 #![allow(unsafe_code)]
 
-use super::context::{Cuda, driver};
-use crate::{error::Result, scalar::Element};
+use super::{
+    context::{Cuda, driver},
+    rounded::Shadow,
+};
+use crate::{device::cpu::HostBlock, error::Result, scalar::Element};
 use cudarc::driver::sys;
-use std::marker::PhantomData;
+use std::{marker::PhantomData, sync::Arc};
 
 /// `len` elements in a GPU's memory; dropped, the memory waits for reuse.
 pub(crate) struct CudaBlock<T: Element> {
@@ -13,6 +16,9 @@ pub(crate) struct CudaBlock<T: Element> {
     address: u64,
     class: usize,
     len: usize,
+    /// The same elements on the host, where they are known there: indices are checked without waiting for the GPU.
+    host: Option<Arc<HostBlock<T>>>,
+    shadow: Shadow,
     element: PhantomData<T>,
 }
 
@@ -31,7 +37,8 @@ impl Cuda {
             0 => (0, 0),
             _ => self.take(len.saturating_mul(size_of::<T>()))?,
         };
-        Ok(CudaBlock { gpu: self.clone(), address, class, len, element: PhantomData })
+        let shadow = Shadow::default();
+        Ok(CudaBlock { gpu: self.clone(), address, class, len, host: None, shadow, element: PhantomData })
     }
 
     /// A block with these values; they are copied before this returns, and arrive in the order of the stream.
@@ -49,6 +56,26 @@ impl Cuda {
 impl<T: Element> CudaBlock<T> {
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Keeps what was uploaded, or forgets it since the block is about to change.
+    pub(crate) fn remember(&mut self, host: Option<Arc<HostBlock<T>>>) {
+        self.host = host;
+    }
+
+    /// The elements on the host, where they are known there.
+    pub(crate) fn remembered(&self) -> Option<&Arc<HostBlock<T>>> {
+        self.host.as_ref()
+    }
+
+    /// What is kept of the block in bf16.
+    pub(crate) fn shadow(&self) -> &Shadow {
+        &self.shadow
+    }
+
+    /// The block is about to be written: a rounded copy would be of other values.
+    pub(crate) fn forget_shadow(&mut self) {
+        self.shadow = Shadow::default();
     }
 
     /// The address of the element at `position`.

@@ -13,11 +13,42 @@ pub(crate) enum Source {
     Cast,
     Reduce,
     Contract,
+    Activation,
+    Softmax,
+    Normalise,
+    Channels,
+    Losses,
+    Dropout,
+    Optimizer,
+    Gather,
+    Positions,
+    Place,
+    Conv,
+    Depthwise,
+    Attention,
 }
 
 impl Source {
     #[cfg(test)]
-    pub(crate) const ALL: [Source; 4] = [Source::Elementwise, Source::Cast, Source::Reduce, Source::Contract];
+    pub(crate) const ALL: &[Source] = &[
+        Source::Elementwise,
+        Source::Cast,
+        Source::Reduce,
+        Source::Contract,
+        Source::Activation,
+        Source::Softmax,
+        Source::Normalise,
+        Source::Channels,
+        Source::Losses,
+        Source::Dropout,
+        Source::Optimizer,
+        Source::Gather,
+        Source::Positions,
+        Source::Place,
+        Source::Conv,
+        Source::Depthwise,
+        Source::Attention,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -25,6 +56,19 @@ impl Source {
             Source::Cast => "cast",
             Source::Reduce => "reduce",
             Source::Contract => "contract",
+            Source::Activation => "activation",
+            Source::Softmax => "softmax",
+            Source::Normalise => "normalise",
+            Source::Channels => "channels",
+            Source::Losses => "losses",
+            Source::Dropout => "dropout",
+            Source::Optimizer => "optimizer",
+            Source::Gather => "gather",
+            Source::Positions => "positions",
+            Source::Place => "place",
+            Source::Conv => "conv",
+            Source::Depthwise => "depthwise",
+            Source::Attention => "attention",
         }
     }
 
@@ -35,8 +79,33 @@ impl Source {
             Source::Cast => include_str!("kernels/cast.cu"),
             Source::Reduce => include_str!("kernels/reduce.cu"),
             Source::Contract => include_str!("kernels/contract.cu"),
+            Source::Activation => include_str!("kernels/activation.cu"),
+            Source::Softmax => include_str!("kernels/softmax.cu"),
+            Source::Normalise => include_str!("kernels/normalise.cu"),
+            Source::Channels => include_str!("kernels/channels.cu"),
+            Source::Losses => include_str!("kernels/losses.cu"),
+            Source::Dropout => include_str!("kernels/dropout.cu"),
+            Source::Optimizer => include_str!("kernels/optimizer.cu"),
+            Source::Gather => include_str!("kernels/gather.cu"),
+            Source::Positions => include_str!("kernels/positions.cu"),
+            Source::Place => include_str!("kernels/place.cu"),
+            Source::Conv => include_str!("kernels/conv.cu"),
+            Source::Depthwise => include_str!("kernels/depthwise.cu"),
+            Source::Attention => include_str!("kernels/attention.cu"),
         };
-        [include_str!("kernels/common.cuh"), own].concat()
+        [include_str!("kernels/common.cuh"), self.shared(), own].concat()
+    }
+
+    /// What several files have in common beside the loops.
+    fn shared(self) -> &'static str {
+        match self {
+            Source::Conv | Source::Depthwise => include_str!("kernels/windows.cuh"),
+            Source::Attention | Source::Dropout => {
+                concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/philox.cuh"))
+            }
+            Source::Elementwise | Source::Cast | Source::Reduce | Source::Contract => "",
+            _ => include_str!("kernels/rows.cuh"),
+        }
     }
 }
 
@@ -201,7 +270,7 @@ mod tests {
             return println!("skipped: no libnvrtc ({error})");
         }
         let mut checked = 0;
-        for source in Source::ALL {
+        for &source in Source::ALL {
             for target in [Target::Virtual(80), Target::Virtual(90), Target::Real(80), Target::Real(90)] {
                 let image = compile(source, target).unwrap();
                 assert!(!image.is_empty());
@@ -215,6 +284,7 @@ mod tests {
                             let size = |letter| match letter {
                                 'f' => 4,
                                 'n' => size_of::<launch::Nest>(),
+                                'g' => size_of::<launch::Images>(),
                                 _ => 8,
                             };
                             (name, letters.chars().map(size).collect::<Vec<usize>>())

@@ -7,8 +7,12 @@ use super::{
     launch::{self, Arg, Geometry},
     library::{Library, device_error},
     pool::{Pool, class_of, human},
+    resample::Uploaded,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    device::{Memory, precision::Precision},
+    error::{Error, ErrorKind, Result},
+};
 use cudarc::{
     cublas::sys::{self as cublas, cublasStatus_t},
     cusolver::sys::{self as cusolver, cusolverStatus_t},
@@ -20,9 +24,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// A handle on an opened GPU; clones share it.
+/// A handle on an opened GPU, whose clones share it, and how products asked for by this handle are computed.
 #[derive(Clone)]
-pub(crate) struct Cuda(Arc<Gpu>);
+pub(crate) struct Cuda {
+    gpu: Arc<Gpu>,
+    precision: Precision,
+}
 
 struct Gpu {
     index: usize,
@@ -32,6 +39,7 @@ struct Gpu {
     architecture: u32,
     pool: Mutex<Pool>,
     staging: Mutex<Staging>,
+    tables: Mutex<Uploaded>,
     modules: Mutex<Modules>,
     blas: Mutex<cublas::cublasHandle_t>,
     /// Made when it is first needed: it takes memory.
@@ -69,7 +77,14 @@ pub(crate) fn driver(operation: &'static str, result: CUresult) -> Result<()> {
         CUresult::CUDA_ERROR_OUT_OF_MEMORY => ErrorKind::Memory,
         _ => ErrorKind::Device,
     };
-    Err(Error::new(kind, operation, format!("the CUDA driver reports {result:?} ({text})")))
+    let advice = match result {
+        CUresult::CUDA_ERROR_STUB_LIBRARY => {
+            "; the libcuda that the loader found is the toolkit's stub, to link against: take its folder off LD_LIBRARY_PATH, or \
+             install NVIDIA's driver"
+        }
+        _ => "",
+    };
+    Err(Error::new(kind, operation, format!("the CUDA driver reports {result:?} ({text}){advice}")))
 }
 
 pub(crate) fn blas(operation: &'static str, status: cublasStatus_t) -> Result<()> {
@@ -101,34 +116,47 @@ impl Cuda {
             return Ok(gpu.clone());
         }
         Library::ALL.into_iter().try_for_each(Library::check)?;
-        let gpu = Self(Arc::new(Gpu::open(index)?));
+        let gpu = Self { gpu: Arc::new(Gpu::open(index)?), precision: Precision::F32 };
         opened.push(gpu.clone());
         Ok(gpu)
     }
 
+    pub(crate) fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
+    }
+
     pub(crate) fn index(&self) -> usize {
-        self.0.index
+        self.gpu.index
     }
 
     pub(crate) fn stream(&self) -> sys::CUstream {
-        self.0.stream
+        self.gpu.stream
     }
 
     pub(crate) fn staging(&self) -> MutexGuard<'_, Staging> {
-        lock(&self.0.staging)
+        lock(&self.gpu.staging)
+    }
+
+    /// Tables for resampling that are on the device.
+    pub(crate) fn tables(&self) -> MutexGuard<'_, Uploaded> {
+        lock(&self.gpu.tables)
     }
 
     /// Makes this GPU the one that the calling thread's next calls are about.
     pub(crate) fn enter(&self, operation: &'static str) -> Result<()> {
         // SAFETY: the context was retained at opening and is never released.
-        driver(operation, unsafe { sys::cuCtxSetCurrent(self.0.context) })
+        driver(operation, unsafe { sys::cuCtxSetCurrent(self.gpu.context) })
     }
 
     /// Waits for everything that was queued.
     pub(crate) fn synchronize(&self, operation: &'static str) -> Result<()> {
         self.enter(operation)?;
         // SAFETY: the stream lives as long as the process.
-        driver(operation, unsafe { sys::cuStreamSynchronize(self.0.stream) })
+        driver(operation, unsafe { sys::cuStreamSynchronize(self.gpu.stream) })
     }
 
     /// The address of a block of at least `bytes`, and its size class.
@@ -137,7 +165,7 @@ impl Cuda {
         let too_much =
             || Error::new(ErrorKind::Memory, NAME, format!("{bytes} bytes are more than an address space holds"));
         let class = class_of(bytes).ok_or_else(too_much)?;
-        if let Some(block) = lock(&self.0.pool).take(class) {
+        if let Some(block) = lock(&self.gpu.pool).take(class) {
             return Ok((block, class));
         }
         self.enter(NAME)?;
@@ -152,20 +180,26 @@ impl Cuda {
             return Err(self.out_of_memory(NAME, bytes));
         }
         driver(NAME, result)?;
-        lock(&self.0.pool).made(class);
+        lock(&self.gpu.pool).made(class);
         Ok((address, class))
     }
 
     /// Takes back a block from [`Cuda::take`].
     pub(crate) fn give(&self, address: u64, class: usize) {
-        lock(&self.0.pool).give(class, address);
+        lock(&self.gpu.pool).give(class, address);
+    }
+
+    /// What tensors hold of the memory.
+    pub(crate) fn memory(&self) -> Memory {
+        let pool = lock(&self.gpu.pool);
+        Memory { held: pool.live, waiting: pool.cached, most: pool.most }
     }
 
     fn out_of_memory(&self, operation: &'static str, bytes: usize) -> Error {
         let (mut free, mut all) = (0, 0);
         // SAFETY: the call writes two sizes; where it fails they stay 0.
         let _ = unsafe { sys::cuMemGetInfo_v2(&mut free, &mut all) };
-        let pool = lock(&self.0.pool);
+        let pool = lock(&self.gpu.pool);
         Error::new(
             ErrorKind::Memory,
             operation,
@@ -187,7 +221,7 @@ impl Cuda {
         if self.synchronize("release_cached").is_err() {
             return 0;
         }
-        let (blocks, bytes) = lock(&self.0.pool).drain();
+        let (blocks, bytes) = lock(&self.gpu.pool).drain();
         for block in blocks {
             // SAFETY: made by `cuMemAlloc` for this pool, owned by nobody, and nothing queued uses it.
             let _ = unsafe { sys::cuMemFree_v2(block) };
@@ -197,14 +231,14 @@ impl Cuda {
 
     /// The kernel of this name, its file compiled and loaded if it was not.
     fn function(&self, operation: &'static str, source: Source, name: &str) -> Result<sys::CUfunction> {
-        let mut modules = lock(&self.0.modules);
+        let mut modules = lock(&self.gpu.modules);
         if let Some(&function) = modules.functions.get(name) {
             return Ok(function);
         }
         let module = match modules.loaded.get(&source) {
             Some(&module) => module,
             None => {
-                let module = compile::image(source, self.0.architecture, |image| {
+                let module = compile::image(source, self.gpu.architecture, |image| {
                     let mut module = std::ptr::null_mut();
                     // SAFETY: an image as NVRTC made it (machine code, or PTX with its NUL); the call writes one handle.
                     driver("load kernels", unsafe { sys::cuModuleLoadData(&mut module, image.as_ptr().cast()) })?;
@@ -251,7 +285,7 @@ impl Cuda {
                 y,
                 1,
                 0,
-                self.0.stream,
+                self.gpu.stream,
                 params,
                 std::ptr::null_mut(),
             )
@@ -261,7 +295,7 @@ impl Cuda {
     /// cuBLAS, for this thread alone while the guard lives.
     pub(crate) fn blas(&self, operation: &'static str) -> Result<MutexGuard<'_, cublas::cublasHandle_t>> {
         self.enter(operation)?;
-        Ok(lock(&self.0.blas))
+        Ok(lock(&self.gpu.blas))
     }
 
     /// Runs `work` with cuSOLVER, which no other thread uses meanwhile.
@@ -271,7 +305,7 @@ impl Cuda {
         work: impl FnOnce(cusolver::cusolverDnHandle_t) -> Result<R>,
     ) -> Result<R> {
         self.enter(operation)?;
-        let mut handle = lock(&self.0.solver);
+        let mut handle = lock(&self.gpu.solver);
         let handle = match *handle {
             Some(handle) => handle,
             None => {
@@ -279,7 +313,7 @@ impl Cuda {
                 // SAFETY: the call writes one handle; the context is current.
                 solver(operation, unsafe { cusolver::cusolverDnCreate(&mut made) })?;
                 // SAFETY: a new handle, and this GPU's stream.
-                solver(operation, unsafe { cusolver::cusolverDnSetStream(made, self.0.stream.cast()) })?;
+                solver(operation, unsafe { cusolver::cusolverDnSetStream(made, self.gpu.stream.cast()) })?;
                 *handle.insert(made)
             }
         };
@@ -333,6 +367,7 @@ impl Gpu {
                 architecture: major * 10 + minor,
                 pool: Mutex::default(),
                 staging: Mutex::default(),
+                tables: Mutex::default(),
                 modules: Mutex::default(),
                 blas: Mutex::new(handle),
                 solver: Mutex::new(None),

@@ -36,7 +36,7 @@ pub(crate) fn start<T: Element>(block: &CudaBlock<T>, layout: &Layout) -> Arg {
 }
 
 /// A number of the kernel's type.
-fn number<T: Scalar>(x: T) -> Arg {
+pub(crate) fn number<T: Scalar>(x: T) -> Arg {
     match T::DTYPE {
         DType::F32 => Arg::Float(x.f64() as f32),
         _ => Arg::Double(x.f64()),
@@ -50,7 +50,13 @@ pub(crate) fn pack<T: Element>(gpu: &Cuda, source: &CudaBlock<T>, layout: &Layou
     Ok(out)
 }
 
-fn copy_into<T: Element>(gpu: &Cuda, source: &CudaBlock<T>, layout: &Layout, out: &mut CudaBlock<T>) -> Result<()> {
+/// The entries in row-major order over those of a block.
+pub(crate) fn copy_into<T: Element>(
+    gpu: &Cuda,
+    source: &CudaBlock<T>,
+    layout: &Layout,
+    out: &mut CudaBlock<T>,
+) -> Result<()> {
     check("copy", source.len(), layout);
     assert_eq!(out.len(), layout.len(), "copy: the result's length");
     if layout.len() == 0 {

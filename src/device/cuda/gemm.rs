@@ -5,23 +5,28 @@
 use super::{
     block::CudaBlock,
     call::{Call, Operand, Unfit},
+    compile::Source,
     context::{self, Cuda},
     elementwise::{blend, pack},
+    launch::{self, Arg, Nest, int},
+    rounded::{Rounded, rounded},
 };
 use crate::{
     device::{
         gemm::{Batch, Gemm, Matrix, count, moved},
-        layout::{Layout, Modes},
+        layout::{Layout, Loop, Modes},
+        precision::Precision,
         storage::Storage,
     },
     error::Result,
     scalar::{DType, Scalar},
 };
 use cudarc::cublas::sys::{
-    cublasComputeType_t, cublasGemmAlgo_t, cublasGemmStridedBatchedEx_64, cublasOperation_t, cudaDataType_t,
+    cublasComputeType_t, cublasGemmAlgo_t, cublasGemmBatchedEx_64, cublasGemmStridedBatchedEx_64, cublasOperation_t,
+    cudaDataType_t,
 };
 
-/// Panics, before anything is queued, if a matrix of the batch would leave its block.
+/// The first and last entry that the matrices of a batch reach. Panics, before anything is queued, if they would leave their block.
 fn check(
     what: &str,
     len: usize,
@@ -29,13 +34,14 @@ fn check(
     rows: usize,
     cols: usize,
     batch: impl Iterator<Item = (usize, isize)>,
-) {
+) -> (usize, usize) {
     let (mut low, mut high) = (matrix.offset as isize, matrix.offset as isize);
     for (size, stride) in batch.chain([(rows, matrix.rows), (cols, matrix.cols)]) {
         let reach = (size as isize - 1) * stride;
         if reach < 0 { low += reach } else { high += reach }
     }
     assert!(low >= 0 && (high as usize) < len, "gemm: operand {what} reaches {low}..={high} in a block of {len}");
+    (low as usize, high as usize)
 }
 
 pub(crate) fn gemm<T: Scalar>(
@@ -63,17 +69,25 @@ pub(crate) fn product<T: Scalar>(
     if p.k == 0 || count(&p.sum) == 0 {
         return blend(gpu, None, c, &result_layout(p), p.beta);
     }
-    check("A", a.len(), p.a, p.m, p.k, loops().map(|l| (l.size, l.a)));
-    check("B", b.len(), p.b, p.k, p.n, loops().map(|l| (l.size, l.b)));
+    let a_range = check("A", a.len(), p.a, p.m, p.k, loops().map(|l| (l.size, l.a)));
+    let b_range = check("B", b.len(), p.b, p.k, p.n, loops().map(|l| (l.size, l.b)));
     match Call::new(p) {
-        // SAFETY: the three operands were checked to lie in their blocks, and C is the caller's alone.
-        Ok(call) => unsafe { run(gpu, &call, p.alpha, p.beta, a, b, c) },
+        Ok(call) => {
+            let (precision, to) = (precision::<T>(gpu, &call), Side::plain(c));
+            if precision == Precision::Bf16 {
+                let (a, b) = (rounded(gpu, a, a_range.0, a_range.1)?, rounded(gpu, b, b_range.0, b_range.1)?);
+                // SAFETY: the copies hold what the operands reach, and stay until the calls are queued; C is the caller's alone.
+                return unsafe { run(gpu, &call, precision, p.alpha, p.beta, [Side::half(&a), Side::half(&b), to]) };
+            }
+            // SAFETY: the three operands were checked to lie in their blocks, and C is the caller's alone.
+            unsafe { run(gpu, &call, precision, p.alpha, p.beta, [Side::plain(a), Side::plain(b), to]) }
+        }
         Err(Unfit::A) => {
-            let (packed, p) = repacked(gpu, p, a, Side::A)?;
+            let (packed, p) = repacked(gpu, p, a, Operands::A)?;
             product(gpu, &p, &packed, b, c)
         }
         Err(Unfit::B) => {
-            let (packed, p) = repacked(gpu, p, b, Side::B)?;
+            let (packed, p) = repacked(gpu, p, b, Operands::B)?;
             product(gpu, &p, a, &packed, c)
         }
         Err(Unfit::C) => {
@@ -100,17 +114,22 @@ fn result_layout<T>(p: &Gemm<T>) -> Layout {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
+enum Operands {
     A,
     B,
 }
 
 /// One operand copied to row-major matrices, and the product that reads it there. Loops that do not move it are not copied out.
-fn repacked<T: Scalar>(gpu: &Cuda, p: &Gemm<T>, block: &CudaBlock<T>, side: Side) -> Result<(CudaBlock<T>, Gemm<T>)> {
+fn repacked<T: Scalar>(
+    gpu: &Cuda,
+    p: &Gemm<T>,
+    block: &CudaBlock<T>,
+    side: Operands,
+) -> Result<(CudaBlock<T>, Gemm<T>)> {
     let mut p = p.clone();
     let (matrix, rows, cols) = match side {
-        Side::A => (p.a, p.m, p.k),
-        Side::B => (p.b, p.k, p.n),
+        Operands::A => (p.a, p.m, p.k),
+        Operands::B => (p.b, p.k, p.n),
     };
     let (mut shape, mut strides): (Modes<usize>, Modes<isize>) = (Modes::new(), Modes::new());
     let mut step = (rows * cols) as isize;
@@ -119,8 +138,8 @@ fn repacked<T: Scalar>(gpu: &Cuda, p: &Gemm<T>, block: &CudaBlock<T>, side: Side
     let moving: Vec<&mut Batch> = batch.iter_mut().chain(sum.iter_mut()).collect();
     for l in moving.into_iter().rev() {
         let stride = match side {
-            Side::A => &mut l.a,
-            Side::B => &mut l.b,
+            Operands::A => &mut l.a,
+            Operands::B => &mut l.b,
         };
         if *stride != 0 {
             shape.insert(0, l.size);
@@ -134,44 +153,88 @@ fn repacked<T: Scalar>(gpu: &Cuda, p: &Gemm<T>, block: &CudaBlock<T>, side: Side
     let packed = pack(gpu, block, &Layout::new(&shape, &strides, matrix.offset))?;
     let place = Matrix { offset: 0, rows: cols as isize, cols: 1 };
     match side {
-        Side::A => p.a = place,
-        Side::B => p.b = place,
+        Operands::A => p.a = place,
+        Operands::B => p.b = place,
     }
     Ok((packed, p))
+}
+
+/// Sides of this length and more are worth rounding operands for.
+const WORTH_ROUNDING: i64 = 32;
+
+/// In what a product is computed.
+fn precision<T: Scalar>(gpu: &Cuda, call: &Call) -> Precision {
+    match gpu.precision() {
+        _ if T::DTYPE != DType::F32 => Precision::F32,
+        Precision::Bf16 if call.m.min(call.n).min(call.k) < WORTH_ROUNDING => Precision::Tf32,
+        precision => precision,
+    }
+}
+
+/// An operand of a call: the address of its block's first element, and what the elements are.
+#[derive(Clone, Copy)]
+struct Side {
+    origin: u64,
+    bytes: usize,
+    kind: cudaDataType_t,
+}
+
+impl Side {
+    fn plain<T: Scalar>(block: &CudaBlock<T>) -> Self {
+        let kind = match T::DTYPE {
+            DType::F64 => cudaDataType_t::CUDA_R_64F,
+            _ => cudaDataType_t::CUDA_R_32F,
+        };
+        Self { origin: block.at(0), bytes: size_of::<T>(), kind }
+    }
+
+    fn half(rounded: &Rounded) -> Self {
+        Self { origin: rounded.origin(), bytes: size_of::<half::bf16>(), kind: cudaDataType_t::CUDA_R_16BF }
+    }
+
+    fn at(&self, position: isize) -> u64 {
+        self.origin.wrapping_add_signed((position * self.bytes as isize) as i64)
+    }
+}
+
+fn transposed(operand: &Operand) -> cublasOperation_t {
+    match operand.transposed {
+        false => cublasOperation_t::CUBLAS_OP_N,
+        true => cublasOperation_t::CUBLAS_OP_T,
+    }
 }
 
 /// Queues the calls.
 ///
 /// # Safety
-/// The operands lie in their blocks, and C is the caller's alone.
+/// The operands A, B and C lie in their blocks, and C is the caller's alone.
 unsafe fn run<T: Scalar>(
     gpu: &Cuda,
     call: &Call,
+    precision: Precision,
     alpha: T,
     beta: T,
-    a: &CudaBlock<T>,
-    b: &CudaBlock<T>,
-    c: &mut CudaBlock<T>,
+    [a, b, c]: [Side; 3],
 ) -> Result<()> {
-    let (kind, compute) = match T::DTYPE {
-        DType::F64 => (cudaDataType_t::CUDA_R_64F, cublasComputeType_t::CUBLAS_COMPUTE_64F),
-        _ => (cudaDataType_t::CUDA_R_32F, cublasComputeType_t::CUBLAS_COMPUTE_32F),
+    let compute = match (T::DTYPE, precision) {
+        (DType::F64, _) => cublasComputeType_t::CUBLAS_COMPUTE_64F,
+        (_, Precision::Tf32) => cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+        _ => cublasComputeType_t::CUBLAS_COMPUTE_32F,
     };
-    let transposed = |operand: &Operand| match operand.transposed {
-        false => cublasOperation_t::CUBLAS_OP_N,
-        true => cublasOperation_t::CUBLAS_OP_T,
-    };
+    if let Some(steps) = list(call, precision, [a, b, c]) {
+        // SAFETY: the caller's word.
+        return unsafe { run_list(gpu, call, &steps, compute, alpha, beta, [a, b, c]) };
+    }
     let handle = gpu.blas("gemm")?;
     for outer in 0..count(&call.outer) {
         for step in 0..count(&call.sum) {
             let (outer, sum) = (moved(&call.outer, outer), moved(&call.sum, step));
             let beta = if step == 0 { beta } else { T::one() };
-            let at = |offset: usize, i: usize| (offset as isize + outer[i] + sum[i]) as usize;
+            let at = |side: Side, offset: usize, i: usize| side.at(offset as isize + outer[i] + sum[i]);
             let (first, second) = match call.swapped {
-                false => (a.at(at(call.first.offset, 0)), b.at(at(call.second.offset, 1))),
-                true => (b.at(at(call.first.offset, 1)), a.at(at(call.second.offset, 0))),
+                false => ((a, at(a, call.first.offset, 0)), (b, at(b, call.second.offset, 1))),
+                true => ((b, at(b, call.first.offset, 1)), (a, at(a, call.second.offset, 0))),
             };
-            let to = c.at(at(call.c.offset, 2));
             // SAFETY: the handle is this thread's meanwhile; alpha and beta are of the compute type and read before the call returns;
             // the operands lie in their blocks by the caller's word, and the sizes are those that the tests of `call.rs` check.
             context::blas("gemm", unsafe {
@@ -183,17 +246,17 @@ unsafe fn run<T: Scalar>(
                     call.n,
                     call.k,
                     std::ptr::from_ref(&alpha).cast(),
-                    first as *const _,
-                    kind,
+                    first.1 as *const _,
+                    first.0.kind,
                     call.first.ld,
                     call.first.stride,
-                    second as *const _,
-                    kind,
+                    second.1 as *const _,
+                    second.0.kind,
                     call.second.ld,
                     call.second.stride,
                     std::ptr::from_ref(&beta).cast(),
-                    to as *mut _,
-                    kind,
+                    at(c, call.c.offset, 2) as *mut _,
+                    c.kind,
                     call.c.ld,
                     call.c.stride,
                     call.batch,
@@ -204,4 +267,95 @@ unsafe fn run<T: Scalar>(
         }
     }
     Ok(())
+}
+
+/// Calls that are smaller than this many multiplications and additions leave most of a GPU idle.
+const SMALL: i64 = 1 << 32;
+
+/// Matrices in one call by their addresses.
+const MOST_LISTED: usize = 1 << 16;
+
+/// The loops of small calls, the batch of each included, where all of them can be one call by a list of addresses; strides are those of A, B and C.
+/// Tensor cores read whole 16 bytes, which cuBLAS does not check for a list.
+fn list(call: &Call, precision: Precision, [a, b, c]: [Side; 3]) -> Option<Modes<Batch>> {
+    let (first, second) = if call.swapped { (b, a) } else { (a, b) };
+    let (x, y) = (call.first.stride as isize, call.second.stride as isize);
+    let (x, y) = if call.swapped { (y, x) } else { (x, y) };
+    let mut steps = call.outer.clone();
+    steps.push(Batch { size: call.batch as usize, a: x, b: y, c: call.c.stride as isize });
+    let whole = |bytes: i64| bytes % 16 == 0;
+    let even = |side: Side, operand: &Operand, stride: fn(&Batch) -> isize| {
+        whole(side.at(operand.offset as isize) as i64)
+            && whole(operand.ld * side.bytes as i64)
+            && steps.iter().all(|l| whole(stride(l) as i64 * side.bytes as i64))
+    };
+    let (of_a, of_b): (fn(&Batch) -> isize, fn(&Batch) -> isize) = (|l| l.a, |l| l.b);
+    let (of_first, of_second) = if call.swapped { (of_b, of_a) } else { (of_a, of_b) };
+    let aligned =
+        even(first, &call.first, of_first) && even(second, &call.second, of_second) && even(c, &call.c, |l| l.c);
+    let small = call.m.saturating_mul(call.n).saturating_mul(call.k).saturating_mul(call.batch) < SMALL;
+    let several = count(&call.outer) > 1 && call.sum.is_empty() && count(&steps) <= MOST_LISTED && steps.len() <= 8;
+    (several && small && (precision == Precision::F32 || aligned)).then_some(steps)
+}
+
+/// Queues the one call of a list.
+///
+/// # Safety
+/// As for [`run`].
+unsafe fn run_list<T: Scalar>(
+    gpu: &Cuda,
+    call: &Call,
+    steps: &[Batch],
+    compute: cublasComputeType_t,
+    alpha: T,
+    beta: T,
+    [a, b, c]: [Side; 3],
+) -> Result<()> {
+    let len = count(steps);
+    let bytes = |side: Side, stride: isize| stride * side.bytes as isize;
+    let ab: Modes<Loop<2>> =
+        steps.iter().map(|l| Loop { size: l.size, strides: [bytes(a, l.a), bytes(b, l.b)] }).collect();
+    let cc: Modes<Loop<1>> = steps.iter().map(|l| Loop { size: l.size, strides: [bytes(c, l.c)] }).collect();
+    let (Some(ab), Some(cc)) = (Nest::new(&ab), Nest::new(&cc)) else { unreachable!("`list` counted the loops") };
+    let (a_offset, b_offset) = match call.swapped {
+        false => (call.first.offset, call.second.offset),
+        true => (call.second.offset, call.first.offset),
+    };
+    let list = gpu.allocate::<i64>(3 * len)?;
+    let starts = [(a, a_offset), (b, b_offset), (c, call.c.offset)];
+    let [a_start, b_start, c_start] = starts.map(|(side, offset)| Arg::Pointer(side.at(offset as isize)));
+    let args = [a_start, b_start, c_start, Arg::Pointer(list.at(0)), int(len), Arg::Nest(ab), Arg::Nest(cc)];
+    // SAFETY: the list has a place for each address.
+    unsafe { gpu.launch("gemm", (Source::Contract, "addresses"), launch::heavy(len), &args)? };
+    let handle = gpu.blas("gemm")?;
+    let ((first, first_at), (second, second_at)) = match call.swapped {
+        false => ((a, list.at(0)), (b, list.at(len))),
+        true => ((b, list.at(len)), (a, list.at(0))),
+    };
+    // SAFETY: as in `run`; the lists are on the device and stay until the call is queued, after which nothing else may take their place
+    // before it has run.
+    context::blas("gemm", unsafe {
+        cublasGemmBatchedEx_64(
+            *handle,
+            transposed(&call.first),
+            transposed(&call.second),
+            call.m,
+            call.n,
+            call.k,
+            std::ptr::from_ref(&alpha).cast(),
+            first_at as *const _,
+            first.kind,
+            call.first.ld,
+            second_at as *const _,
+            second.kind,
+            call.second.ld,
+            std::ptr::from_ref(&beta).cast(),
+            list.at(2 * len) as *const _,
+            c.kind,
+            call.c.ld,
+            len as i64,
+            compute,
+            cublasGemmAlgo_t::CUBLAS_GEMM_DFALT,
+        )
+    })
 }

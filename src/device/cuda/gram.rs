@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     device::{
+        self,
         gemm::{Batch, Gemm, Matrix},
         gram::Precision,
         layout::{Layout, Modes, loops},
@@ -46,6 +47,8 @@ pub(crate) fn gram<T: Scalar>(
     scale: f64,
     out: &mut Storage<f64>,
 ) -> Result<f64> {
+    // Solvers decide by these: in full precision, whatever products are computed in.
+    let gpu = &gpu.clone().with_precision(device::precision::Precision::F32);
     let (x, out) = (x.cuda("gram")?, out.cuda_mut("gram")?);
     check("gram", x.len(), layout);
     let n = layout.shape()[mode];

@@ -4,7 +4,10 @@
 //! and what they take: a launch is checked against it in debug builds, and a test compares it with what NVRTC compiles.
 
 use super::compile::Source;
-use crate::device::layout::{Loop, Modes};
+use crate::device::{
+    conv,
+    layout::{Loop, Modes},
+};
 use std::ffi::c_void;
 
 /// Loops that a kernel can walk.
@@ -40,6 +43,38 @@ impl Nest {
     }
 }
 
+/// The sizes of a convolution or a pool, as `windows.cuh` has them.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Images {
+    input: [i32; 3],
+    output: [i32; 3],
+    kernel: [i32; 3],
+    stride: [i32; 3],
+    dilation: [i32; 3],
+    before: [i32; 3],
+}
+
+impl Images {
+    /// `None` where a kernel could not count to the end of a mode in 32 bits.
+    pub(crate) fn new(g: &conv::Geometry) -> Option<Self> {
+        let span = |m: usize| {
+            let reach = (g.kernel[m] as u128) * (g.dilation[m] as u128) + (g.output[m] as u128) * (g.stride[m] as u128);
+            reach + g.input[m] as u128 + g.before[m] as u128
+        };
+        let fits = (0..3).all(|m| span(m) < 1 << 30) && g.kernel.iter().map(|&k| k as u128).product::<u128>() < 1 << 30;
+        let ints = |sizes: [usize; 3]| sizes.map(|n| n as i32);
+        fits.then(|| Self {
+            input: ints(g.input),
+            output: ints(g.output),
+            kernel: ints(g.kernel),
+            stride: ints(g.stride),
+            dilation: ints(g.dilation),
+            before: ints(g.before),
+        })
+    }
+}
+
 /// Loops that are too many for a kernel: the first of them run on the host, one launch a step.
 pub(crate) fn split<const N: usize>(loops: &[Loop<N>]) -> (&[Loop<N>], &[Loop<N>]) {
     loops.split_at(loops.len().saturating_sub(MOST_LOOPS))
@@ -54,6 +89,7 @@ pub(crate) enum Arg {
     Double(f64),
     Float(f32),
     Nest(Nest),
+    Images(Images),
 }
 
 impl Arg {
@@ -65,6 +101,7 @@ impl Arg {
             Arg::Double(x) => std::ptr::from_ref(x).cast_mut().cast(),
             Arg::Float(x) => std::ptr::from_ref(x).cast_mut().cast(),
             Arg::Nest(x) => std::ptr::from_ref(x).cast_mut().cast(),
+            Arg::Images(x) => std::ptr::from_ref(x).cast_mut().cast(),
         }
     }
 
@@ -75,6 +112,7 @@ impl Arg {
             Arg::Double(_) => 'd',
             Arg::Float(_) => 'f',
             Arg::Nest(_) => 'n',
+            Arg::Images(_) => 'g',
         }
     }
 }
@@ -124,6 +162,49 @@ pub(crate) fn tiles(rows: usize, cols: usize, batch: usize) -> Geometry {
     Geometry { blocks: count.clamp(1, 1 << 20) as u32, threads: (32, 8) }
 }
 
+/// Channels and tiles that a block of the depthwise kernels works on.
+const LANES: usize = 32;
+const TILES: usize = 8;
+
+/// Rows of a tile.
+const TALL: usize = 4;
+
+/// Tiles of a depthwise convolution: how wide they are, and how many blocks share those of the same channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Depthwise {
+    pub(crate) wide: usize,
+    pub(crate) parts: usize,
+}
+
+impl Depthwise {
+    /// For `planes` results of `rows x cols` entries with `channels` each, and at most about `most` blocks: a function of the sizes alone, so
+    /// that sums over tiles repeat on any GPU.
+    pub(crate) fn new(planes: usize, [rows, cols]: [usize; 2], channels: usize, most: usize) -> Self {
+        // The width that wastes less at the end of a row.
+        let wide = if cols.next_multiple_of(7) <= cols.next_multiple_of(4) { 7 } else { 4 };
+        let tiles = planes * rows.div_ceil(TALL) * cols.div_ceil(wide);
+        let turns = tiles.div_ceil(TILES).max(1);
+        // Whole turns for every block.
+        let each = (turns * channels.div_ceil(LANES)).div_ceil(most).max(1);
+        Self { wide, parts: turns.div_ceil(each) }
+    }
+
+    pub(crate) fn geometry(self, channels: usize) -> Geometry {
+        let blocks = self.parts * channels.div_ceil(LANES).max(1);
+        Geometry { blocks: blocks as u32, threads: (LANES as u32, TILES as u32) }
+    }
+}
+
+/// Parts of the sum over `outputs` for each of `sums` results: for some hundred thousand threads, each with at least 64 outputs.
+pub(crate) fn parts(outputs: usize, sums: usize) -> usize {
+    ((1 << 18) / sums.max(1)).clamp(1, outputs.div_ceil(64).max(1))
+}
+
+/// A warp for each of `count` rows.
+pub(crate) fn warps(count: usize) -> Geometry {
+    Geometry { blocks: count.div_ceil(THREADS as usize / 32).clamp(1, 1 << 20) as u32, threads: (THREADS, 1) }
+}
+
 /// How the sums of rows are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rows {
@@ -141,6 +222,70 @@ pub(crate) fn rows(rows: usize, inner: usize, row_stride: isize, inner_stride: i
     let (wanted, grain) = if by_block { (1024, 2048) } else { (1 << 17, 64) };
     let splits = (wanted / rows.max(1)).clamp(1, inner.div_ceil(grain).max(1));
     Rows { by_block, splits }
+}
+
+/// Which of the kernels of a family (`FOR_ROWS` in rows.cuh) takes rows, and with how many blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RowKernel {
+    pub(crate) suffix: &'static str,
+    pub(crate) geometry: Geometry,
+}
+
+/// The kernel for rows of `n` entries of `bytes` each: a warp or a block holds a row in its registers, in packs of 16 bytes; longer rows are
+/// read again by a block of 1024 threads.
+pub(crate) fn row_kernel(bytes: usize, rows: usize, n: usize) -> RowKernel {
+    let packs = n.div_ceil(16 / bytes);
+    let (suffix, rows_of_block, threads) = match packs {
+        0..=32 => ("warp1", 8, THREADS),
+        33..=128 => ("warp4", 8, THREADS),
+        129..=256 => ("warp8", 8, THREADS),
+        257..=512 => ("block2", 1, THREADS),
+        513..=2048 => ("block8", 1, THREADS),
+        _ => ("long", 1, 1024),
+    };
+    let blocks = rows.div_ceil(rows_of_block).clamp(1, 1 << 20) as u32;
+    RowKernel { suffix, geometry: Geometry { blocks, threads: (threads, 1) } }
+}
+
+/// The same for kernels of which each block leaves sums of its rows: fewer blocks, a function of the sizes alone, so that sums repeat on
+/// any GPU.
+pub(crate) fn summing_row_kernel(bytes: usize, rows: usize, n: usize) -> RowKernel {
+    let mut kernel = row_kernel(bytes, rows, n);
+    let most = match kernel.suffix {
+        "warp1" => 1056,
+        "warp4" => 528,
+        _ => 264,
+    };
+    // Two rows a team at least, or the sums are as much work as the rows.
+    kernel.geometry.blocks = kernel.geometry.blocks.div_ceil(2).min(most);
+    kernel
+}
+
+/// Blocks of 32 x 32 threads for as many columns, 32 each.
+pub(crate) fn columns(count: usize) -> Geometry {
+    Geometry { blocks: count.div_ceil(32).clamp(1, 1 << 20) as u32, threads: (32, 32) }
+}
+
+/// How the kernels over `[groups, rows, channels]` share the work (channels.cu).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pieces {
+    /// `packs` or `single`: how many channels a thread takes.
+    pub(crate) suffix: &'static str,
+    pub(crate) lanes: usize,
+    pub(crate) pieces: usize,
+    pub(crate) geometry: Geometry,
+}
+
+/// Lanes along the channels, and pieces of the rows so that there are about `wanted` blocks. `pack` is 1 where channels cannot be
+/// taken pack by pack.
+pub(crate) fn pieces([groups, rows, channels]: [usize; 3], pack: usize, wanted: usize) -> Pieces {
+    let lanes = channels.div_ceil(pack).next_power_of_two().clamp(1, 32);
+    let tiles = channels.div_ceil(lanes * pack);
+    let at_once = THREADS as usize / lanes;
+    let fixed = groups.saturating_mul(tiles).max(1);
+    let pieces = wanted.div_ceil(fixed).clamp(1, rows.div_ceil(8 * at_once).max(1));
+    let suffix = if pack > 1 { "packs" } else { "single" };
+    Pieces { suffix, lanes, pieces, geometry: items(fixed.saturating_mul(pieces)) }
 }
 
 /// The transpose hidden in a copy: which loop the source runs along.
@@ -181,7 +326,7 @@ pub(crate) fn transpose(nest: &[Loop<1>]) -> Option<Transpose> {
 }
 
 /// A kernel (or, where the name ends in `*`, one for `f32` and one for `f64`) and its arguments: `p` an address, `i` an integer, `d` a
-/// double, `t` a number of the kernel's type, `n` loops.
+/// double, `t` a number of the kernel's type, `n` loops, `g` the sizes of images.
 pub(crate) const KERNELS: &[(Source, &str, &str)] = &[
     (Source::Elementwise, "copy_1", "ppin"),
     (Source::Elementwise, "copy_2", "ppin"),
@@ -209,6 +354,127 @@ pub(crate) const KERNELS: &[(Source, &str, &str)] = &[
     (Source::Contract, "gather_f64_f32", "ppiiiiiind"),
     (Source::Contract, "gather_f64_f64", "ppiiiiiind"),
     (Source::Contract, "triangle_*", "piii"),
+    (Source::Reduce, "total_scaled_*", "ppiid"),
+    (Source::Reduce, "fold_*", "pppiii"),
+    (Source::Activation, "activate_0_*", "ppi"),
+    (Source::Activation, "activate_back_0_*", "pppi"),
+    (Source::Activation, "activate_1_*", "ppi"),
+    (Source::Activation, "activate_back_1_*", "pppi"),
+    (Source::Activation, "activate_2_*", "ppi"),
+    (Source::Activation, "activate_back_2_*", "pppi"),
+    (Source::Activation, "activate_3_*", "ppi"),
+    (Source::Activation, "activate_back_3_*", "pppi"),
+    (Source::Activation, "activate_4_*", "ppi"),
+    (Source::Activation, "activate_back_4_*", "pppi"),
+    (Source::Activation, "activate_5_*", "ppi"),
+    (Source::Activation, "activate_back_5_*", "pppi"),
+    (Source::Activation, "activate_6_*", "ppi"),
+    (Source::Activation, "activate_back_6_*", "pppi"),
+    (Source::Activation, "activate_7_*", "ppi"),
+    (Source::Activation, "activate_back_7_*", "pppi"),
+    (Source::Activation, "activate_8_*", "ppi"),
+    (Source::Activation, "activate_back_8_*", "pppi"),
+    (Source::Softmax, "softmax_warp1_*", "ppiiipni"),
+    (Source::Softmax, "softmax_back_warp1_*", "pppiii"),
+    (Source::Softmax, "softmax_warp4_*", "ppiiipni"),
+    (Source::Softmax, "softmax_back_warp4_*", "pppiii"),
+    (Source::Softmax, "softmax_warp8_*", "ppiiipni"),
+    (Source::Softmax, "softmax_back_warp8_*", "pppiii"),
+    (Source::Softmax, "softmax_block2_*", "ppiiipni"),
+    (Source::Softmax, "softmax_back_block2_*", "pppiii"),
+    (Source::Softmax, "softmax_block8_*", "ppiiipni"),
+    (Source::Softmax, "softmax_back_block8_*", "pppiii"),
+    (Source::Softmax, "softmax_long_*", "ppiiipni"),
+    (Source::Softmax, "softmax_back_long_*", "pppiii"),
+    (Source::Softmax, "softmax_columns_*", "ppiiii"),
+    (Source::Softmax, "softmax_columns_back_*", "pppiiii"),
+    (Source::Normalise, "normalise_warp1_*", "pppppiiit"),
+    (Source::Normalise, "normalise_back_warp1_*", "ppppppiii"),
+    (Source::Normalise, "normalise_warp4_*", "pppppiiit"),
+    (Source::Normalise, "normalise_back_warp4_*", "ppppppiii"),
+    (Source::Normalise, "normalise_warp8_*", "pppppiiit"),
+    (Source::Normalise, "normalise_back_warp8_*", "ppppppiii"),
+    (Source::Normalise, "normalise_block2_*", "pppppiiit"),
+    (Source::Normalise, "normalise_back_block2_*", "ppppppiii"),
+    (Source::Normalise, "normalise_block8_*", "pppppiiit"),
+    (Source::Normalise, "normalise_back_block8_*", "ppppppiii"),
+    (Source::Normalise, "normalise_long_*", "pppppiiit"),
+    (Source::Normalise, "normalise_back_long_*", "pppppiii"),
+    (Source::Normalise, "normalise_columns_*", "ppppiii"),
+    (Source::Channels, "squares_packs_*", "ppiiiii"),
+    (Source::Channels, "sums_packs_*", "ppppiiiii"),
+    (Source::Channels, "moments_packs_*", "ppiiii"),
+    (Source::Channels, "affine_packs_*", "pppppiiiii"),
+    (Source::Channels, "combine_packs_*", "pppppppiiiii"),
+    (Source::Channels, "squares_single_*", "ppiiiii"),
+    (Source::Channels, "sums_single_*", "ppppiiiii"),
+    (Source::Channels, "moments_single_*", "ppiiii"),
+    (Source::Channels, "affine_single_*", "pppppiiiii"),
+    (Source::Channels, "combine_single_*", "pppppppiiiii"),
+    (Source::Channels, "moments_finish_*", "pppiii"),
+    (Source::Channels, "respond_*", "pppppiit"),
+    (Source::Channels, "respond_back_*", "pppppii"),
+    (Source::Channels, "respond_gains_*", "ppppppii"),
+    (Source::Losses, "cross_entropy_warp1_*", "ppippiiiidd"),
+    (Source::Losses, "cross_entropy_warp4_*", "ppippiiiidd"),
+    (Source::Losses, "cross_entropy_warp8_*", "ppippiiiidd"),
+    (Source::Losses, "cross_entropy_block2_*", "ppippiiiidd"),
+    (Source::Losses, "cross_entropy_block8_*", "ppippiiiidd"),
+    (Source::Losses, "cross_entropy_long_*", "ppippiiiidd"),
+    (Source::Losses, "binary_cross_entropy_*", "ppppit"),
+    (Source::Losses, "scale_by_*", "ppi"),
+    (Source::Dropout, "dropout_*", "ppiiiit"),
+    (Source::Optimizer, "step_*", "pii"),
+    (Source::Optimizer, "table_squares_*", "ppii"),
+    (Source::Gather, "outside", "pipini"),
+    (Source::Gather, "take_rows_4", "ppipii"),
+    (Source::Gather, "take_rows_8", "ppipii"),
+    (Source::Gather, "take_rows_16", "ppipii"),
+    (Source::Gather, "take_along_*", "ppipiiii"),
+    (Source::Gather, "add_along_*", "ppipiiii"),
+    (Source::Gather, "argmax_rows_*", "ppii"),
+    (Source::Gather, "argmax_columns_*", "ppiii"),
+    (Source::Gather, "keys_rows", "pipii"),
+    (Source::Gather, "keys_along", "pipiiiii"),
+    (Source::Gather, "sort_tiles", "pii"),
+    (Source::Gather, "sort_step", "piii"),
+    (Source::Gather, "add_runs_*", "ppppiiii"),
+    (Source::Gather, "join_runs_*", "pppiiii"),
+    (Source::Positions, "look_up_*", "ppippipiiit"),
+    (Source::Positions, "invert_index", "pppiii"),
+    (Source::Positions, "add_up_*", "ppppiiiiiit"),
+    (Source::Place, "put_1", "ppin"),
+    (Source::Place, "put_2", "ppin"),
+    (Source::Place, "put_4", "ppin"),
+    (Source::Place, "put_8", "ppin"),
+    (Source::Place, "put_16", "ppin"),
+    (Source::Contract, "addresses", "ppppinn"),
+    (Source::Cast, "round_bf16", "ppi"),
+    (Source::Conv, "columns_of_*", "ppiiiig"),
+    (Source::Conv, "wide_columns_of_*", "ppiiiig"),
+    (Source::Conv, "gather_columns_*", "pppiiiiiiig"),
+    (Source::Conv, "wide_gather_columns_*", "pppiiiiiiig"),
+    (Source::Conv, "max_pool_*", "ppiig"),
+    (Source::Conv, "max_pool_back_*", "pppiig"),
+    (Source::Conv, "resample_*", "pppppiiiiiiii"),
+    (Source::Depthwise, "depthwise_3x4_*", "ppppiiiiiiiii"),
+    (Source::Depthwise, "depthwise_3x7_*", "ppppiiiiiiiii"),
+    (Source::Depthwise, "depthwise_5x4_*", "ppppiiiiiiiii"),
+    (Source::Depthwise, "depthwise_5x7_*", "ppppiiiiiiiii"),
+    (Source::Depthwise, "depthwise_7x4_*", "ppppiiiiiiiii"),
+    (Source::Depthwise, "depthwise_7x7_*", "ppppiiiiiiiii"),
+    (Source::Depthwise, "depthwise_weights_3x4_*", "pppiiiiiiii"),
+    (Source::Depthwise, "depthwise_weights_3x7_*", "pppiiiiiiii"),
+    (Source::Depthwise, "depthwise_weights_5x4_*", "pppiiiiiiii"),
+    (Source::Depthwise, "depthwise_weights_5x7_*", "pppiiiiiiii"),
+    (Source::Depthwise, "depthwise_weights_7x4_*", "pppiiiiiiii"),
+    (Source::Depthwise, "depthwise_weights_7x7_*", "pppiiiiiiii"),
+    (Source::Depthwise, "depthwise_any_*", "ppppiig"),
+    (Source::Depthwise, "depthwise_any_back_*", "ppppiig"),
+    (Source::Depthwise, "depthwise_any_weights_*", "pppiiig"),
+    (Source::Depthwise, "depthwise_finish_*", "ppiii"),
+    (Source::Attention, "soften_*", "ppppiiitiiiiiin"),
+    (Source::Attention, "soften_back_*", "pppppppiiitiiiiiinn"),
 ];
 
 /// Every kernel by its full name, with its arguments by letter.
@@ -254,7 +520,7 @@ mod tests {
     #[test]
     fn launches_are_never_empty_and_never_too_large() {
         for len in [0, 1, 255, 256, 257, 1 << 20, 1 << 40] {
-            for g in [entries(len), heavy(len), total(len), items(len), tiles(len, 3, 2)] {
+            for g in [entries(len), heavy(len), total(len), items(len), tiles(len, 3, 2), warps(len)] {
                 assert!(g.blocks >= 1 && g.blocks <= 1 << 20, "{len}: {g:?}");
                 assert!(g.threads.0 * g.threads.1 == THREADS);
             }
@@ -265,12 +531,105 @@ mod tests {
     }
 
     #[test]
+    fn depthwise_blocks_take_every_tile_and_equal_turns() {
+        // (planes, rows, cols, channels, most)
+        for (planes, rows, cols, channels, most) in [
+            (16, 56, 56, 192, 4096),
+            (16, 14, 14, 768, 1056),
+            (1, 1, 1, 1, 1),
+            (0, 5, 5, 3, 8),
+            (1000, 224, 224, 40, 1056),
+        ] {
+            let d = Depthwise::new(planes, [rows, cols], channels, most);
+            let tiles = planes * rows.div_ceil(TALL) * cols.div_ceil(d.wide);
+            let turns = tiles.div_ceil(TILES * d.parts);
+            assert!(turns * d.parts * TILES >= tiles);
+            let groups = channels.div_ceil(LANES);
+            let geometry = d.geometry(channels);
+            assert_eq!(geometry.blocks as usize, d.parts * groups);
+            assert_eq!(geometry.threads.0 * geometry.threads.1, THREADS);
+            assert!(d.parts == 1 || d.parts * groups <= most.max(groups));
+        }
+        assert_eq!(Depthwise::new(1, [8, 14], 1, 9).wide, 7);
+        assert_eq!(Depthwise::new(1, [8, 16], 1, 9).wide, 4);
+        assert_eq!(parts(50_000, 49 * 192), 27);
+        assert_eq!((parts(0, 5), parts(3, 0)), (1, 1));
+        assert_eq!((warps(0).blocks, warps(9).blocks), (1, 2));
+    }
+
+    #[test]
+    fn images_are_laid_out_as_in_c() {
+        assert_eq!(size_of::<Images>(), 4 * 18);
+        let g = conv::Geometry {
+            batch: 2,
+            input: [1, 5, 6],
+            output: [1, 3, 4],
+            kernel: [1, 3, 3],
+            stride: [1, 2, 2],
+            dilation: [1, 1, 1],
+            before: [0, 1, 2],
+            c_in: 3,
+            c_out: 4,
+            groups: 1,
+        };
+        let images = Images::new(&g).unwrap();
+        assert_eq!((images.output, images.before), ([1, 3, 4], [0, 1, 2]));
+        assert!(Images::new(&conv::Geometry { input: [1, 1, 1 << 31], ..g }).is_none());
+    }
+
+    #[test]
     fn row_sums_use_the_whole_gpu() {
         assert_eq!(rows(1, 1 << 26, 1 << 26, 1), Rows { by_block: true, splits: 1024 });
         assert_eq!(rows(100_000, 512, 512, 1), Rows { by_block: true, splits: 1 });
         assert_eq!(rows(4096, 1 << 16, 1, 4096), Rows { by_block: false, splits: 32 });
         assert_eq!(rows(0, 5, 0, 1).splits, 1);
         assert_eq!(rows(7, 0, 1, 1).splits, 1);
+    }
+
+    #[test]
+    fn rows_go_to_the_kernel_that_holds_them() {
+        for bytes in [4, 8] {
+            for n in [1, 2, 31, 32, 33, 127, 128, 129, 768, 1000, 1024, 1025, 5000, 8192, 8193, 70_000] {
+                for count in [0, 1, 7, 8, 9, 100_000, 1 << 40] {
+                    let RowKernel { suffix, geometry } = row_kernel(bytes, count, n);
+                    let packs = n.div_ceil(16 / bytes);
+                    let holds = match suffix {
+                        "warp1" => 32,
+                        "warp4" => 128,
+                        "warp8" => 256,
+                        "block2" => 512,
+                        "block8" => 2048,
+                        _ => usize::MAX,
+                    };
+                    assert!(packs <= holds, "{n} entries of {bytes} bytes in {suffix}");
+                    assert_eq!(geometry.threads.0, if suffix == "long" { 1024 } else { THREADS });
+                    assert!((1..=1 << 20).contains(&geometry.blocks));
+                    let summing = summing_row_kernel(bytes, count, n);
+                    assert_eq!(summing.suffix, suffix);
+                    assert!((1..=1056).contains(&summing.geometry.blocks));
+                }
+            }
+        }
+        assert_eq!(row_kernel(4, 4096, 768).suffix, "warp8");
+        assert_eq!(row_kernel(4, 4096, 768).geometry.blocks, 512);
+        assert_eq!(row_kernel(4, 49_152, 128).suffix, "warp1");
+    }
+
+    #[test]
+    fn every_channel_of_every_row_is_one_blocks() {
+        for (pack, channels) in [(4, 4), (4, 96), (4, 192), (4, 1000), (1, 1), (1, 3), (1, 33), (2, 6), (2, 770)] {
+            for (groups, rows) in [(1, 1), (1, 50_000), (16, 49), (3, 700), (0, 5), (5, 0)] {
+                let plan = pieces([groups, rows, channels], pack, 2048);
+                assert!(plan.lanes.is_power_of_two() && plan.lanes <= 32);
+                let tiles = channels.div_ceil(plan.lanes * pack);
+                assert!(tiles == 1 || plan.lanes == 32);
+                let stretch = rows.div_ceil(plan.pieces);
+                assert!(stretch * plan.pieces >= rows);
+                assert_eq!(plan.geometry.blocks as usize, (groups * tiles).max(1) * plan.pieces);
+            }
+        }
+        let plan = pieces([16, 3136, 768], 4, 2048);
+        assert_eq!((plan.lanes, plan.pieces, plan.geometry.blocks), (32, 22, 2112));
     }
 
     #[test]

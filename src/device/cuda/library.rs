@@ -84,7 +84,9 @@ impl Library {
                 "nvrtcGetNumSupportedArchs",
                 "nvrtcGetSupportedArchs",
             ],
-            Library::Cublas => &["cublasCreate_v2", "cublasSetStream_v2", "cublasGemmStridedBatchedEx_64"],
+            Library::Cublas => {
+                &["cublasCreate_v2", "cublasSetStream_v2", "cublasGemmStridedBatchedEx_64", "cublasGemmBatchedEx_64"]
+            }
             Library::Cusolver => &[
                 "cusolverDnCreate",
                 "cusolverDnSetStream",

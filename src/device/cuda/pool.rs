@@ -17,6 +17,8 @@ pub(crate) struct Pool {
     pub(crate) cached: usize,
     /// Bytes of the blocks that tensors hold.
     pub(crate) live: usize,
+    /// The most that they ever held.
+    pub(crate) most: usize,
 }
 
 /// The size class of `bytes`: an eighth apart, as on the host, and never 0. `None` where it would overflow.
@@ -38,14 +40,15 @@ impl Pool {
         }
         if block.is_some() {
             self.cached -= class;
-            self.live += class;
+            self.made(class);
         }
         block
     }
 
-    /// Counts a block that the driver has just made.
+    /// Counts a block that is handed out, as one that the driver has just made.
     pub(crate) fn made(&mut self, class: usize) {
         self.live += class;
+        self.most = self.most.max(self.live);
     }
 
     /// A live block whose owner is gone.
@@ -94,13 +97,13 @@ mod tests {
         pool.made(1024);
         pool.made(2048);
         pool.give(1024, 7);
-        assert_eq!((pool.cached, pool.live), (1024, 2048));
+        assert_eq!((pool.cached, pool.live, pool.most), (1024, 2048, 3072));
         assert_eq!(pool.take(2048), None);
         assert_eq!(pool.take(1024), Some(7));
         pool.give(1024, 7);
         pool.give(2048, 8);
         assert_eq!(pool.drain(), (vec![7, 8], 3072));
-        assert_eq!((pool.cached, pool.live), (0, 0));
+        assert_eq!((pool.cached, pool.live, pool.most), (0, 0, 3072));
         assert_eq!(pool.take(1024), None);
     }
 

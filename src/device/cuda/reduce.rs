@@ -42,28 +42,99 @@ pub(crate) fn scaled_total<T: Scalar>(
     layout: &Layout,
     scale: f64,
 ) -> Result<f64> {
-    check("total", x.len(), layout);
     let (operation, empty) = code(total);
-    let len = layout.len();
-    if len == 0 {
+    if layout.len() == 0 {
         return Ok(empty);
     }
+    finished(gpu, "total", &partial_totals(gpu, total, x, layout, scale)?, operation)
+}
+
+/// What each block makes of its entries times `scale`; there are entries.
+fn partial_totals<T: Scalar>(
+    gpu: &Cuda,
+    total: Total,
+    x: &CudaBlock<T>,
+    layout: &Layout,
+    scale: f64,
+) -> Result<CudaBlock<f64>> {
+    check("total", x.len(), layout);
+    let len = layout.len();
     let Some(nest) = Nest::new(&loops([layout])) else {
         let packed = pack(gpu, x, layout)?;
-        return scaled_total(gpu, total, &packed, &Layout::contiguous(&[len]), scale);
+        return partial_totals(gpu, total, &packed, &Layout::contiguous(&[len]), scale);
     };
     let geometry = launch::total(len);
     let partial = gpu.allocate::<f64>(geometry.blocks as usize)?;
-    let to = Arg::Pointer(partial.at(0));
-    let args = [start(x, layout), to, int(len), Arg::Nest(nest), Arg::Int(operation), Arg::Double(scale)];
+    let (to, operation) = (Arg::Pointer(partial.at(0)), Arg::Int(code(total).0));
+    let args = [start(x, layout), to, int(len), Arg::Nest(nest), operation, Arg::Double(scale)];
     let name = format!("total_{}", T::DTYPE);
     // SAFETY: the layout lies in the block; each block of threads writes its own one of `partial`.
     unsafe { gpu.launch("total", (Source::Reduce, &name), geometry, &args)? };
-    finished(gpu, "total", &partial, operation)
+    Ok(partial)
+}
+
+/// A total and what it is multiplied with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Scaled {
+    pub(crate) total: Total,
+    pub(crate) factor: f64,
+}
+
+/// A total of the entries as a single number that stays on the GPU: nobody waits for it.
+pub(crate) fn total_of<T: Scalar, S: Scalar>(
+    gpu: &Cuda,
+    sum: Scaled,
+    x: &CudaBlock<T>,
+    layout: &Layout,
+    out: &mut CudaBlock<S>,
+) -> Result<()> {
+    let partial = match layout.len() {
+        0 => gpu.allocate(0)?,
+        _ => partial_totals(gpu, sum.total, x, layout, 1.0)?,
+    };
+    finish_scaled(gpu, "total", &partial, sum, out)
+}
+
+/// What the blocks left, joined by one of them, as a single number on the GPU.
+pub(crate) fn finish_scaled<S: Scalar>(
+    gpu: &Cuda,
+    operation: &'static str,
+    partial: &CudaBlock<f64>,
+    Scaled { total, factor }: Scaled,
+    out: &mut CudaBlock<S>,
+) -> Result<()> {
+    assert_eq!(out.len(), 1, "{operation}: a single number");
+    let (from, to) = (Arg::Pointer(partial.at(0)), Arg::Pointer(out.at(0)));
+    let args = [from, to, int(partial.len()), Arg::Int(code(total).0), Arg::Double(factor)];
+    let name = format!("total_scaled_{}", S::DTYPE);
+    // SAFETY: the kernel reads as many entries as `partial` has and writes one.
+    unsafe { gpu.launch(operation, (Source::Reduce, &name), launch::finish(), &args) }
+}
+
+/// Adds up rows of `columns` partial sums; the results hold as many together, one after the other.
+pub(crate) fn fold<T: Scalar>(
+    gpu: &Cuda,
+    operation: &'static str,
+    partial: &CudaBlock<T>,
+    columns: usize,
+    (first, second): (&mut CudaBlock<T>, &mut CudaBlock<T>),
+) -> Result<()> {
+    assert_eq!(first.len() + second.len(), columns, "{operation}: the results' lengths");
+    if columns == 0 {
+        return Ok(());
+    }
+    let pointers = [partial.at(0), first.at(0), second.at(0)].map(Arg::Pointer);
+    let sizes = [partial.len() / columns, columns, first.len()].map(int);
+    let name = format!("fold_{}", T::DTYPE);
+    // SAFETY: `partial` holds whole rows of `columns`, of which the results have one entry each.
+    unsafe {
+        let args = [pointers.as_slice(), &sizes].concat();
+        gpu.launch(operation, (Source::Reduce, &name), launch::columns(columns), &args)
+    }
 }
 
 /// What the blocks left, joined by one of them and brought to the host.
-fn finished(gpu: &Cuda, operation: &'static str, partial: &CudaBlock<f64>, code: i64) -> Result<f64> {
+pub(crate) fn finished(gpu: &Cuda, operation: &'static str, partial: &CudaBlock<f64>, code: i64) -> Result<f64> {
     let out = gpu.allocate::<f64>(1)?;
     let args = [Arg::Pointer(partial.at(0)), Arg::Pointer(out.at(0)), int(partial.len()), Arg::Int(code)];
     // SAFETY: the kernel reads as many entries as `partial` has and writes one.
@@ -146,7 +217,8 @@ pub(crate) fn sum_rows<T: Scalar>(
     sum_rows_into(gpu, x.cuda("sum")?, layout, kept, out.cuda_mut("sum")?)
 }
 
-fn sum_rows_into<T: Scalar>(
+/// The same between blocks.
+pub(crate) fn sum_rows_into<T: Scalar>(
     gpu: &Cuda,
     x: &CudaBlock<T>,
     layout: &Layout,

@@ -5,7 +5,7 @@ use crate::{
     autodiff::Var,
     error::{Error, Result},
     module,
-    nn::{Call, Mode, Parameter, WeightAdapter},
+    nn::{Call, Contribution, Mode, Parameter, WeightAdapter},
     peft::{
         method::stream_of,
         path::{Cost, Factored, Path, Positions, Way, no_factored_path},
@@ -165,13 +165,13 @@ impl<T: Scalar> WeightAdapter<T> for FloraAdapter<T> {
         self.core_in_layout()?.tucker(&factors)
     }
 
-    fn apply(&self, call: &Call<'_, T>, mode: Mode) -> Result<Option<Var<T>>> {
+    fn apply(&self, call: &Call<'_, T>, mode: Mode) -> Result<Option<Contribution<T>>> {
         self.way.apply(self, call, mode)
     }
 }
 
 impl<T: Scalar> Factored<T> for FloraAdapter<T> {
-    fn contribution(&self, call: &Call<'_, T>) -> Result<Var<T>> {
+    fn contribution(&self, call: &Call<'_, T>) -> Result<Contribution<T>> {
         let [input, output] = [self.factors[0].var(), self.factors[1].var()];
         let reduced = |x: &Var<T>| x.linear(&input.permute(&[1, 0])?, None);
         let y = match call {
@@ -183,7 +183,7 @@ impl<T: Scalar> Factored<T> for FloraAdapter<T> {
             Call::Conv { x, options } => reduced(x)?.conv(&self.kernel()?, None, options)?,
             Call::ConvTranspose { x, options } => reduced(x)?.conv_transpose(&self.kernel()?, None, options)?,
         };
-        y.linear(output, None)
+        Ok(Contribution::product(&y, output))
     }
 
     fn factored_cost(&self, call: &Call<'_, T>, positions: Positions) -> Option<Cost> {

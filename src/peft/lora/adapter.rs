@@ -5,7 +5,7 @@ use crate::{
     autodiff::Var,
     error::{Error, Result},
     module,
-    nn::{Call, Mode, Operation, Parameter, WeightAdapter},
+    nn::{Call, Contribution, Mode, Operation, Parameter, WeightAdapter},
     peft::{
         method::stream_of,
         path::{Cost, Factored, Path, Positions, Way, no_factored_path},
@@ -181,24 +181,23 @@ impl<T: Scalar> WeightAdapter<T> for LoraAdapter<T> {
         left.permute(&[1, 0])?.matmul(&right)?.reshape(self.shape.as_slice())
     }
 
-    fn apply(&self, call: &Call<'_, T>, mode: Mode) -> Result<Option<Var<T>>> {
+    fn apply(&self, call: &Call<'_, T>, mode: Mode) -> Result<Option<Contribution<T>>> {
         self.way.apply(self, call, mode)
     }
 }
 
 impl<T: Scalar> Factored<T> for LoraAdapter<T> {
-    fn contribution(&self, call: &Call<'_, T>) -> Result<Var<T>> {
+    fn contribution(&self, call: &Call<'_, T>) -> Result<Contribution<T>> {
         let (a, b) = (self.a.var(), self.scaled()?);
-        match call {
-            Call::Linear { x } => x.linear(a, None)?.linear(&b, None),
-            Call::Embedding { ids, padding } => ids.rows_of(&a.permute(&[1, 0])?, *padding)?.linear(&b, None),
-            Call::Conv { x, options } => {
-                x.conv(a, None, options)?.linear(&Self::matrix(&b, 1)?.permute(&[1, 0])?, None)
-            }
+        let (reduced, b) = match call {
+            Call::Linear { x } => (x.linear(a, None)?, b),
+            Call::Embedding { ids, padding } => (ids.rows_of(&a.permute(&[1, 0])?, *padding)?, b),
+            Call::Conv { x, options } => (x.conv(a, None, options)?, Self::matrix(&b, 1)?.permute(&[1, 0])?),
             Call::ConvTranspose { x, options } => {
-                x.linear(&Self::matrix(a, 0)?, None)?.conv_transpose(&b, None, options)
+                return Ok(x.linear(&Self::matrix(a, 0)?, None)?.conv_transpose(&b, None, options)?.into());
             }
-        }
+        };
+        Ok(Contribution::product(&reduced, &b))
     }
 
     fn factored_cost(&self, call: &Call<'_, T>, positions: Positions) -> Option<Cost> {

@@ -70,3 +70,14 @@ static __device__ void triangle(T* a, i64 rows, i64 cols, i64 lower) {
 
 extern "C" __global__ void triangle_f32(float* a, i64 rows, i64 cols, i64 lower) { triangle<float>(a, rows, cols, lower); }
 extern "C" __global__ void triangle_f64(double* a, i64 rows, i64 cols, i64 lower) { triangle<double>(a, rows, cols, lower); }
+
+// The addresses of the three operands of a product at each of `len` steps, one operand after the other. Strides are in bytes.
+extern "C" __global__ void addresses(u64 a, u64 b, u64 c, u64* out, i64 len, Nest ab, Nest cc) {
+    for (i64 i = FIRST; i < len; i += STEP) {
+        i64 p, q;
+        at(ab, i, p, q);
+        out[i] = a + p;
+        out[len + i] = b + q;
+        out[2 * len + i] = c + at(cc, i);
+    }
+}

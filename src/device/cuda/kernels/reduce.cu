@@ -138,6 +138,41 @@ static __device__ void rows_finish(const double* partial, T* out, i64 rows, i64 
     }
 }
 
+// out = factor times what the blocks of `total` left, for a number that stays on the GPU.
+template <typename T>
+static __device__ void total_scaled(const double* partial, T* out, i64 count, i64 operation, double factor) {
+    double sum = empty_of(operation);
+    for (i64 i = threadIdx.x; i < count; i += THREADS) sum = joined(operation, sum, partial[i]);
+    sum = block_join(operation, sum);
+    if (threadIdx.x == 0) *out = (T)(sum * factor);
+}
+
+// Adds up `pieces` rows of `columns` partial sums; the first `split` columns go to `first`, the others to `second`. Blocks of 32 x 32: 32
+// columns, and every 32nd piece.
+template <typename T>
+static __device__ void fold(const T* partial, T* first, T* second, i64 pieces, i64 columns, i64 split) {
+    __shared__ T sums[32][33];
+    for (i64 tile = blockIdx.x; tile * 32 < columns; tile += gridDim.x) {
+        const i64 column = tile * 32 + threadIdx.x;
+        T sum = 0;
+        if (column < columns) {
+#pragma unroll 8
+            for (i64 piece = threadIdx.y; piece < pieces; piece += 32) sum += partial[piece * columns + column];
+        }
+        sums[threadIdx.y][threadIdx.x] = sum;
+        __syncthreads();
+        for (int half = 16; half > 0; half /= 2) {
+            if ((int)threadIdx.y < half) sums[threadIdx.y][threadIdx.x] += sums[threadIdx.y + half][threadIdx.x];
+            __syncthreads();
+        }
+        if (threadIdx.y == 0 && column < columns) {
+            if (column < split) first[column] = sums[0][threadIdx.x];
+            else second[column - split] = sums[0][threadIdx.x];
+        }
+        __syncthreads();
+    }
+}
+
 #define REDUCTIONS(name, T)                                                                                                      \
     extern "C" __global__ void total_##name(const T* x, double* partial, i64 len, Nest nest, i64 operation, double scale) {       \
         total<T>(x, partial, len, nest, operation, scale);                                                                       \
@@ -158,6 +193,13 @@ static __device__ void rows_finish(const double* partial, T* out, i64 rows, i64 
     }                                                                                                                            \
     extern "C" __global__ void rows_finish_##name(const double* partial, T* out, i64 rows, i64 splits) {                          \
         rows_finish<T>(partial, out, rows, splits);                                                                              \
+    }                                                                                                                            \
+    extern "C" __global__ void total_scaled_##name(const double* partial, T* out, i64 count, i64 operation, double factor) {      \
+        total_scaled<T>(partial, out, count, operation, factor);                                                                 \
+    }                                                                                                                            \
+    extern "C" __global__ void __launch_bounds__(1024) fold_##name(const T* partial, T* first, T* second, i64 pieces,             \
+                                                                   i64 columns, i64 split) {                                     \
+        fold<T>(partial, first, second, pieces, columns, split);                                                                 \
     }
 
 REDUCTIONS(f32, float)

@@ -1,0 +1,42 @@
+//! Times operations on a GPU beside what the device allows: bytes that an operation has to move and flops that it has to compute at least,
+//! over the time it took. `benches/peers/gpu.py` times the same in PyTorch and TensorLy.
+//!
+//! ```sh
+//! cargo bench --features cuda --bench gpu              # everything
+//! cargo bench --features cuda --bench gpu -- softmax   # what has this in its name
+//! ```
+//!
+//! Times are medians of rounds, taken by the host's clock around many launches and one wait at the end, so that the launches' own cost
+//! is in them where the host is slower than the GPU: small operations show what the host takes for them.
+
+#[cfg(feature = "cuda")]
+mod conv;
+#[cfg(feature = "cuda")]
+mod products;
+#[cfg(feature = "cuda")]
+mod rows;
+#[cfg(feature = "cuda")]
+mod timing;
+#[cfg(feature = "cuda")]
+mod work;
+
+#[cfg(feature = "cuda")]
+fn main() {
+    let device = match tenfold::Device::cuda(0) {
+        Ok(device) => device,
+        Err(error) => return println!("nothing to time: no GPU here ({error})"),
+    };
+    let pattern = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let bench = timing::Bench::new(device, pattern);
+    for family in [rows::run, products::run, conv::run] {
+        // One family that fails must not cost the others their time on the device.
+        if let Err(error) = family(&bench) {
+            println!("{error}");
+        }
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn main() {
+    println!("nothing to time: built without `--features cuda`");
+}

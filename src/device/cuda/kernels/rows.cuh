@@ -1,0 +1,107 @@
+// What kernels that work row by row share: packs of 16 bytes, and teams of threads that hold a row in their registers.
+
+// As many entries as a load of 16 bytes brings.
+template <typename T>
+struct alignas(16) Pack {
+    T at[16 / sizeof(T)];
+};
+
+#define PACK(T) ((int)(16 / sizeof(T)))
+
+// Whether these rows of n entries can be read and written pack by pack.
+static __device__ __forceinline__ bool aligned(const void* a) { return ((u64)a & 15) == 0; }
+
+// Entries i .. i + PACK of a row, of which n - i may be fewer: `fill` stands for the others.
+template <typename T>
+static __device__ __forceinline__ Pack<T> load(const T* row, int i, int n, bool whole, T fill) {
+    if (whole) return *(const Pack<T>*)(row + i);
+    Pack<T> pack;
+#pragma unroll
+    for (int j = 0; j < PACK(T); ++j) pack.at[j] = i + j < n ? row[i + j] : fill;
+    return pack;
+}
+
+template <typename T>
+static __device__ __forceinline__ void store(T* row, int i, int n, bool whole, const Pack<T>& pack) {
+    if (whole) {
+        *(Pack<T>*)(row + i) = pack;
+        return;
+    }
+#pragma unroll
+    for (int j = 0; j < PACK(T); ++j) {
+        if (i + j < n) row[i + j] = pack.at[j];
+    }
+}
+
+template <typename T>
+static __device__ __forceinline__ T larger_or_nan(T a, T b) { return (b > a || b != b) ? b : a; }
+
+struct Plus {
+    template <typename T>
+    static __device__ __forceinline__ T of(T a, T b) { return a + b; }
+};
+
+// NaN on either side is the result.
+struct Larger {
+    template <typename T>
+    static __device__ __forceinline__ T of(T a, T b) { return larger_or_nan(a, b); }
+};
+
+// NaN is passed over.
+struct LargerNumber {
+    template <typename T>
+    static __device__ __forceinline__ T of(T a, T b) { return b > a ? b : a; }
+};
+
+// Teams of W threads: a warp, or a whole block. Every thread gets the same result, to the last bit. A block has to come here as one.
+template <int W, typename Join, typename T>
+static __device__ __forceinline__ T joined_by_all(T mine) {
+#pragma unroll
+    for (int half = 16; half > 0; half /= 2) mine = Join::of(mine, __shfl_xor_sync(0xffffffffu, mine, half));
+    if (W > 32) {
+        __shared__ T parts[W > 32 ? W / 32 : 1];
+        if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = mine;
+        __syncthreads();
+        mine = parts[threadIdx.x % (W / 32)];
+#pragma unroll
+        for (int half = W / 64; half > 0; half /= 2) mine = Join::of(mine, __shfl_xor_sync(0xffffffffu, mine, half));
+        __syncthreads();
+    }
+    return mine;
+}
+
+template <int W, typename T>
+static __device__ __forceinline__ T sum_of_all(T mine) { return joined_by_all<W, Plus>(mine); }
+
+// A thread's number in its team, the team's first row, and how far it is to its next one. Blocks have 256 threads (8 teams of a warp),
+// or are a team.
+template <int W>
+static __device__ __forceinline__ int member() { return W == 32 ? (int)(threadIdx.x % 32) : (int)threadIdx.x; }
+template <int W>
+static __device__ __forceinline__ i64 first_row() { return W == 32 ? (i64)blockIdx.x * 8 + threadIdx.x / 32 : (i64)blockIdx.x; }
+template <int W>
+static __device__ __forceinline__ i64 row_step() { return W == 32 ? (i64)gridDim.x * 8 : (i64)gridDim.x; }
+
+static __device__ __forceinline__ float exponential(float x) { return expf(x); }
+static __device__ __forceinline__ double exponential(double x) { return exp(x); }
+static __device__ __forceinline__ float logarithm(float x) { return logf(x); }
+static __device__ __forceinline__ double logarithm(double x) { return log(x); }
+static __device__ __forceinline__ float root(float x) { return sqrtf(x); }
+static __device__ __forceinline__ double root(double x) { return sqrt(x); }
+
+template <typename T>
+static __device__ __forceinline__ T minus_infinity() { return (T)-__longlong_as_double(0x7ff0000000000000LL); }
+
+// A kernel for each way to hold a row: in the registers of a warp or of a block, by how many packs a thread has; or read again from
+// memory each time, for rows of any length. `launch::row_kernel` chooses among them.
+#define FOR_ROWS(KERNEL)                                                                                                         \
+    KERNEL(warp1_f32, float, 32, 1)                                                                                              \
+    KERNEL(warp4_f32, float, 32, 4)                                                                                              \
+    KERNEL(warp8_f32, float, 32, 8)                                                                                              \
+    KERNEL(block2_f32, float, 256, 2)                                                                                            \
+    KERNEL(block8_f32, float, 256, 8)                                                                                            \
+    KERNEL(warp1_f64, double, 32, 1)                                                                                             \
+    KERNEL(warp4_f64, double, 32, 4)                                                                                             \
+    KERNEL(warp8_f64, double, 32, 8)                                                                                             \
+    KERNEL(block2_f64, double, 256, 2)                                                                                           \
+    KERNEL(block8_f64, double, 256, 8)

@@ -1,0 +1,136 @@
+//! Products in TF32 and bf16: as close to those of singles as their operands' bits allow, and everything else as it was.
+
+use super::*;
+use tenfold::{
+    Precision,
+    autodiff::{Attention, Conv},
+    nn::Parameter,
+    train::{Groups, Optimizer, Sgd},
+};
+
+/// The most that rounding both operands of a product may change a result, relative to the product of the absolute values.
+fn bound(precision: Precision) -> f64 {
+    match precision {
+        Precision::F32 => 1e-5,
+        Precision::Tf32 => 2.1 / 1024.0,
+        Precision::Bf16 => 2.1 / 256.0,
+    }
+}
+
+/// `got` against `wanted`, entry by entry within `bound` times `size`.
+fn within(what: &str, got: &Tensor<f32>, wanted: &Tensor<f32>, size: &Tensor<f32>, bound: f64) {
+    let [got, wanted, size] = [got, wanted, size].map(|x| x.to_vec().unwrap());
+    for (i, ((a, b), size)) in got.iter().zip(&wanted).zip(&size).enumerate() {
+        assert!(((a - b).abs() as f64) <= bound * *size as f64, "{what}: entry {i} is {a}, not {b}, of {size}");
+    }
+}
+
+const ALL: [Precision; 3] = [Precision::F32, Precision::Tf32, Precision::Bf16];
+
+#[test]
+fn products_are_as_close_as_their_precision_says() {
+    let Some(device) = gpu("products_are_as_close_as_their_precision_says") else { return };
+    // Products of many sizes: whole, of views, in batches, and with a side too short to round operands for.
+    for (m, n, k) in [(64, 48, 80), (33, 200, 130), (40, 5, 100), (128, 64, 3)] {
+        let (a, b) = (matrix::<f32>(m, k, 1), matrix::<f32>(n, k, 2));
+        let wanted = a.matmul(&b.t()).unwrap();
+        let size = a.abs().unwrap().matmul(&b.abs().unwrap().t()).unwrap();
+        for precision in ALL {
+            let device = device.clone().precision(precision).unwrap();
+            let (x, y) = (on(&device, &a), on(&device, &b));
+            let got = x.matmul(&y.t()).unwrap();
+            within(&format!("{precision}"), &got.to_dyn(), &wanted.to_dyn(), &size.to_dyn(), bound(precision));
+            // Part of a block that begins between two boundaries of 16 bytes.
+            let part = x.slice(s![3.., 1..]).unwrap().matmul(&y.t().slice(s![1.., ..]).unwrap()).unwrap();
+            let wanted = a.slice(s![3.., 1..]).unwrap().matmul(&b.t().slice(s![1.., ..]).unwrap()).unwrap();
+            let size = size.slice(s![3.., ..]).unwrap();
+            within(&format!("part, {precision}"), &part.to_dyn(), &wanted.to_dyn(), &size.to_dyn(), bound(precision));
+        }
+    }
+}
+
+#[test]
+fn bf16_rounds_and_f32_does_not() {
+    let Some(device) = gpu("bf16_rounds_and_f32_does_not") else { return };
+    let (a, b) = (matrix::<f32>(64, 64, 1), matrix::<f32>(64, 64, 2));
+    let product = |precision| {
+        let device = device.clone().precision(precision).unwrap();
+        on(&device, &a).matmul(&on(&device, &b)).unwrap().to_vec().unwrap()
+    };
+    assert_ne!(product(Precision::F32), product(Precision::Bf16));
+    // Operands that bf16 holds are multiplied as they are.
+    let whole = |x: &Tensor<f32, Ix2>| x.map(|x| (x * 16.0).round() / 16.0).unwrap();
+    let (a, b) = (whole(&a), whole(&b));
+    let there = device.clone().precision(Precision::Bf16).unwrap();
+    close("whole", &on(&there, &a).matmul(&on(&there, &b)).unwrap(), &a.matmul(&b).unwrap());
+    // Doubles stay doubles.
+    let (c, d) = (matrix::<f64>(40, 50, 1), matrix::<f64>(50, 60, 2));
+    close("doubles", &on(&there, &c).matmul(&on(&there, &d)).unwrap(), &c.matmul(&d).unwrap());
+}
+
+#[test]
+fn a_weight_that_keeps_its_rounded_copy_gives_the_same_products() {
+    let Some(device) = gpu("a_weight_that_keeps_its_rounded_copy") else { return };
+    let device = device.precision(Precision::Bf16).unwrap();
+    let (x, w) = (on(&device, &matrix::<f32>(64, 96, 1)), on(&device, &matrix::<f32>(96, 40, 2)));
+    let first = x.matmul(&w).unwrap().to_vec().unwrap();
+    for _ in 0..40 {
+        let fresh = x.scale(1.0).unwrap();
+        assert_eq!(fresh.matmul(&w).unwrap().to_vec().unwrap(), first);
+    }
+    let part = x.slice(s![.., 5..90]).unwrap().matmul(&w.slice(s![5..90, 3..]).unwrap()).unwrap();
+    let copy = |t: &Tensor<f32, Ix2>| t.to_contiguous().unwrap();
+    let fresh = copy(&x.slice(s![.., 5..90]).unwrap()).matmul(&copy(&w.slice(s![5..90, 3..]).unwrap())).unwrap();
+    close("part", &part, &fresh.to_device(&Device::cpu()).unwrap());
+}
+
+#[test]
+fn a_weight_that_is_written_loses_its_rounded_copy() {
+    let Some(device) = gpu("a_weight_that_is_written_loses_its_rounded_copy") else { return };
+    let device = device.precision(Precision::Bf16).unwrap();
+    let x = on(&device, &matrix::<f32>(64, 96, 1));
+    let mut model = vec![Parameter::new(on(&device, &matrix::<f32>(96, 40, 2)))];
+    let mut optimizer = Optimizer::new(Sgd::new(1.0), &Groups::new(), &model).unwrap();
+    let product = |w: &Tensor<f32>| {
+        let w: Tensor<f32, Ix2> = w.clone().into_order().unwrap();
+        x.matmul(&w).unwrap().to_vec().unwrap()
+    };
+    for _ in 0..20 {
+        product(model[0].value());
+    }
+    let gradients = model[0].var().sum().unwrap().backward().unwrap();
+    optimizer.step(&mut model, gradients, 1.0, None).unwrap();
+    let fresh = on(&device, &model[0].value().to_device(&Device::cpu()).unwrap());
+    assert_eq!(product(model[0].value()), product(&fresh));
+}
+
+#[test]
+fn convolutions_and_attention_go_by_the_precision_and_gradients_too() {
+    let Some(device) = gpu("convolutions_and_attention_go_by_the_precision") else { return };
+    let (x, w) = (normal::<f32>(&[2, 8, 8, 40], 1), normal::<f32>(&[48, 40, 3, 3], 2));
+    let heads = normal::<f32>(&[2, 3, 40, 64], 3);
+    for precision in ALL {
+        let device = device.clone().precision(precision).unwrap();
+        let loose = |what: &str, got: &Tensor<f32>, wanted: &Tensor<f32>| {
+            let error = got.to_device(&Device::cpu()).unwrap().sub(wanted).unwrap().norm().unwrap();
+            let most = bound(precision) * wanted.norm().unwrap();
+            assert!(error <= most, "{what} in {precision}: {error:e} of {most:e}");
+        };
+        compare(&device, &[x.clone(), w.clone()], |v| v[0].conv(&v[1], None, &Conv::new().padding(1)), loose);
+        compare(&device, std::slice::from_ref(&heads), |v| v[0].attention(&v[0], &v[0], &Attention::new()), loose);
+    }
+}
+
+#[test]
+fn solvers_compute_in_full_precision_on_every_handle() {
+    let Some(device) = gpu("solvers_compute_in_full_precision_on_every_handle") else { return };
+    let x: Tensor<f32, Ix3> = normal::<f32>(&[20, 21, 22], 9).into_order().unwrap();
+    let fits = ALL.map(|precision| {
+        let x = on(&device.clone().precision(precision).unwrap(), &x);
+        let hooi = Hooi::ranks([3, 4, 5]).exactly(2).fit(&x).unwrap();
+        let cp = CpAls::rank(3).seed(7).exactly(2).fit(&x).unwrap();
+        (hooi.core().to_vec().unwrap(), cp.relative_error)
+    });
+    assert_eq!(fits[0], fits[1]);
+    assert_eq!(fits[0], fits[2]);
+}
