@@ -79,13 +79,14 @@ impl Arguments {
         let own = defaults.pace(method.name(), training.epochs, training.batch, data.train.len());
         let pace = training.pace(own, data.train.len());
         self.attach(&recipe, &*method, &mut model, &data, &pace, &device)?;
+        let trainable = model.count().trainable;
         let report = self.train(&mut model, &data, &pace, &device)?;
         let finished = report.stopped != Stop::Interrupted;
         let scores = if finished { Some(evaluate(&model, &data, pace.batch)?) } else { None };
         if finished {
             self.write(&mut model, &*method, &data, &pace)?;
         }
-        self.conclude(&data, &*method, &report, scores, model.count().trainable, &device)?;
+        self.conclude(&data, &*method, &report, scores, trainable, &device)?;
         // As a shell says Ctrl-C: 128 and the number of the signal.
         Ok(if finished { ExitCode::SUCCESS } else { ExitCode::from(130) })
     }
