@@ -114,11 +114,12 @@ mod online {
 
     /// As [`locate`], for a name, with everything that the environment decides.
     pub(super) fn download(cache: Cache, endpoint: String, model: &str, files: &Files<'_>) -> Result<PathBuf> {
-        let held = cache.model(model.to_string());
-        if let Some(first) = files.required.first()
-            && files.required.iter().all(|file| held.get(file).is_some())
-        {
-            return folder(held.get(first));
+        let cached = cache.model(model.to_string());
+        // Of weights in several files the index comes last.
+        let held = |file: &&str| cached.get(file).or_else(|| cached.get(INDEX).filter(|_| *file == WEIGHTS));
+        let all: Option<Vec<PathBuf>> = files.required.iter().map(held).collect();
+        if let Some(first) = all.and_then(|all| all.into_iter().next()) {
+            return folder(Some(first));
         }
         let offline = |error: ApiError| {
             let message = format!("{model} from {endpoint}: {error}; {}", by_hand(model, files));
@@ -257,6 +258,7 @@ mod tests {
             let files = &[("model.safetensors.index.json", "{}"), ("model-00001-of-00001.safetensors", "weights")];
             let folder = get(cache.path(), &hub(files, 5)).unwrap();
             assert!(folder.join("model-00001-of-00001.safetensors").exists());
+            assert_eq!(get(cache.path(), "http://127.0.0.1:1").unwrap(), folder);
         }
 
         #[test]

@@ -39,9 +39,10 @@ pub(super) struct Affine {
 }
 
 impl Affine {
+    /// Against the clock for positive angles, as in PIL.
     pub(super) fn rotation(degrees: f64) -> Self {
         let (sin, cos) = degrees.to_radians().sin_cos();
-        Self { matrix: [[cos, sin], [-sin, cos]], shift: [0.0; 2] }
+        Self { matrix: [[cos, -sin], [sin, cos]], shift: [0.0; 2] }
     }
 
     /// Columns move by `x` for each row, rows by `y` for each column.
@@ -103,7 +104,6 @@ mod tests {
         );
         assert_eq!(Affine::translation(1.0, -2.0).apply(&x), right);
         assert_eq!(Affine::rotation(0.0).apply(&x), x);
-        // PIL's and torchvision's positive angles turn against the clock.
         assert_eq!(Affine::rotation(-90.0).apply(&x), imageops::rotate90(&x));
         assert_eq!(Affine::rotation(90.0).apply(&x), imageops::rotate270(&x));
     }
