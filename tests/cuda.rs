@@ -73,6 +73,9 @@ fn shifted<T: Scalar>(device: &Device, x: &Tensor<T>) -> Tensor<T> {
     on(device, &all).narrow(0, 1..x.len() + 1).unwrap().reshape(IxDyn(x.shape())).unwrap()
 }
 
+/// How operands come to the GPU.
+type Placed<T> = fn(&Device, &Tensor<T>) -> Tensor<T>;
+
 /// Runs an operation on the host and on the GPU, there also with operands that begin anywhere, and gives its result and the gradient of
 /// every operand of the two to `check`.
 fn compare<T: Scalar>(
@@ -89,7 +92,7 @@ fn compare<T: Scalar>(
         (y.into_value(), found)
     };
     let (wanted, wanted_gradients) = run(operands.to_vec());
-    let placed: [fn(&Device, &Tensor<T>) -> Tensor<T>; 2] = [|device, x| on(device, x), shifted];
+    let placed: [Placed<T>; 2] = [|device, x| on(device, x), shifted];
     for place in placed {
         let (got, gradients) = run(operands.iter().map(|x| place(device, x)).collect());
         check("the result", &got, &wanted);

@@ -2,7 +2,7 @@
 
 use super::{
     timing::{Bench, numbers},
-    work::Work,
+    work::{Operation, Work},
 };
 use tenfold::{
     Precision, Result,
@@ -49,7 +49,7 @@ fn in_all_precisions(
     shapes: &[&[usize]],
     work: Work,
     [products, moves]: [f64; 2],
-    f: &dyn Fn(&[Var<f32>]) -> Result<Var<f32>>,
+    f: Operation<'_>,
 ) -> Result<()> {
     for precision in ALL {
         let (forward, backward) = (format!("{name}-forward-{precision}"), format!("{name}-backward-{precision}"));

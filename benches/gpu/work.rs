@@ -3,6 +3,9 @@
 use super::timing::{Bench, PEAK};
 use tenfold::{Device, Precision, Result, autodiff::Var, autodiff::without_gradients};
 
+/// An operation on variables.
+pub type Operation<'a> = &'a dyn Fn(&[Var<f32>]) -> Result<Var<f32>>;
+
 /// Flops, and bytes read and written at least.
 #[derive(Clone, Copy)]
 pub struct Work {
@@ -62,7 +65,7 @@ impl Bench {
         precision: Precision,
         work: Work,
         operands: &[Var<f32>],
-        f: &dyn Fn(&[Var<f32>]) -> Result<Var<f32>>,
+        f: Operation<'_>,
     ) -> Result<()> {
         self.once(name, precision, work, || without_gradients(|| f(operands)).map(drop))
     }
@@ -74,7 +77,7 @@ impl Bench {
         precision: Precision,
         work: Work,
         operands: &[Var<f32>],
-        f: &dyn Fn(&[Var<f32>]) -> Result<Var<f32>>,
+        f: Operation<'_>,
     ) -> Result<()> {
         let slopes = without_gradients(|| f(operands))?.value().scale(0.1)?;
         let back = |y: Var<f32>| y.backward_from(slopes.clone()).map(drop);

@@ -58,15 +58,16 @@ impl Part {
 /// All scores in parts of at most `most` entries: whole batch entries, else heads of one, else rows of one head.
 fn parts([batch, heads, n, m]: [usize; 4], most: usize) -> Vec<Part> {
     let cut = |all: usize, each: usize| {
-        let step = (most / each.max(1)).max(1);
+        let step = most.checked_div(each).unwrap_or(all).max(1);
         (0..all).step_by(step).map(|first| first..(first + step).min(all)).collect::<Vec<_>>()
     };
     let mut parts = Vec::new();
     for batch in cut(batch, heads * n * m) {
-        // Only a batch entry by itself may be cut further.
-        let heads_at_once = if batch.len() > 1 { vec![0..heads] } else { cut(heads, n * m) };
-        for heads in heads_at_once {
-            let rows = if batch.len() * heads.len() > 1 { vec![0..n] } else { cut(n, m) };
+        // Only a batch entry by itself may be cut further, and of that only one head by itself: else all of them are one part.
+        let each = if batch.len() > 1 { 0 } else { n * m };
+        for heads in cut(heads, each) {
+            let each = if batch.len() * heads.len() > 1 { 0 } else { m };
+            let rows = cut(n, each);
             parts.extend(rows.into_iter().map(|rows| Part { batch: batch.clone(), heads: heads.clone(), rows }));
         }
     }

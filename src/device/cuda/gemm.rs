@@ -289,8 +289,8 @@ fn list(call: &Call, precision: Precision, [a, b, c]: [Side; 3]) -> Option<Modes
             && whole(operand.ld * side.bytes as i64)
             && steps.iter().all(|l| whole(stride(l) as i64 * side.bytes as i64))
     };
-    let (of_a, of_b): (fn(&Batch) -> isize, fn(&Batch) -> isize) = (|l| l.a, |l| l.b);
-    let (of_first, of_second) = if call.swapped { (of_b, of_a) } else { (of_a, of_b) };
+    let strides: [fn(&Batch) -> isize; 2] = [|l| l.a, |l| l.b];
+    let [of_first, of_second] = if call.swapped { [strides[1], strides[0]] } else { strides };
     let aligned =
         even(first, &call.first, of_first) && even(second, &call.second, of_second) && even(c, &call.c, |l| l.c);
     let small = call.m.saturating_mul(call.n).saturating_mul(call.k).saturating_mul(call.batch) < SMALL;
