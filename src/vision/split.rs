@@ -20,7 +20,7 @@ const NAME: &str = "vision::split";
 ///
 /// let file = TensorFile::new()
 ///     .with("images_u8_nhwc", &Tensor::from_fn([10, 1, 1, 3], |i| i[0] as u8)?)?
-///     .with("labels_u8", &Tensor::zeros([10])?.cast::<u8>()?)?;
+///     .with("labels_u8", &Tensor::<u8, _>::zeros([10])?)?;
 /// let source = Arc::new(PackedImages::from_bytes(file.to_bytes()?)?);
 /// let numbers = |part: &dyn ImageSource| -> tenfold::Result<Vec<u8>> {
 ///     (0..part.len()).map(|i| Ok(part.image(i)?.as_raw()[0])).collect()
