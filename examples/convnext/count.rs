@@ -1,15 +1,9 @@
 //! `count`: how many numbers would train.
 
-use crate::method::MethodArguments;
+use crate::{counted::report, method::MethodArguments};
 use clap::Args;
-use serde_json::json;
 use std::process::ExitCode;
-use tenfold::{
-    Result,
-    models::Architecture,
-    nn::Module,
-    peft::{Attach, Targets},
-};
+use tenfold::{Result, models::Architecture, peft::Targets};
 
 /// Count the parameters that a method would train in a backbone, layer by layer. The head is not counted.
 ///
@@ -42,20 +36,7 @@ impl Arguments {
         };
         let model = Architecture::named(&arch)?.with_labels(0).zeros::<f32>()?;
         let method = self.method.build()?;
-        let total = model.count().total;
-        // A probe trains nothing but a head, and there is none here.
-        let trainable = match method.name() {
-            "probe" => 0,
-            _ => {
-                let plan = Attach::new(&*method).to(Targets::all()).plan(&model)?;
-                println!("{plan}");
-                plan.parameters()
-            }
-        };
-        println!("{arch} with {}: {trainable} numbers train; the backbone has {total}", method.name());
-        if self.json {
-            println!("{}", json!({ "arch": arch, "method": method.name(), "trainable": trainable, "total": total }));
-        }
+        report((&arch, "backbone"), &model, &*method, Targets::all(), self.json)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -19,6 +19,8 @@ mod bench;
 #[path = "../support/compute.rs"]
 mod compute;
 mod count;
+#[path = "../support/counted.rs"]
+mod counted;
 mod data;
 mod finetune;
 #[path = "../support/first.rs"]
@@ -28,6 +30,8 @@ mod method;
 mod model;
 mod pretrain;
 mod run;
+#[path = "../support/step.rs"]
+mod step;
 #[path = "../support/training.rs"]
 mod training;
 

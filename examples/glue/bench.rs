@@ -3,23 +3,20 @@
 use crate::{
     compute::{ComputeArguments, peak_memory},
     method::MethodArguments,
+    step::seconds_of_steps,
 };
 use clap::Args;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
-use std::{process::ExitCode, time::Instant};
+use std::process::ExitCode;
 use tenfold::{
     Result, Tensor,
     autodiff::CrossEntropy,
     models::{Deberta, DebertaConfig, TextClassifier, Tokens},
-    nn::{Mode, Module},
+    nn::Module,
     peft::{Attach, Targets},
-    train::{AdamW, Groups, Optimizer},
 };
-
-/// Rounds that are not counted: they touch fresh memory and start threads.
-const WARM_UP: u64 = 2;
 
 /// Time one training step (forward, backward, AdamW) of DeBERTa-v3 on random tokens, with the dropout of its configuration.
 ///
@@ -63,20 +60,9 @@ impl Arguments {
         let ids = Tensor::from_fn(shape, |i| ((i[0] * self.tokens + i[1]) * 7919 % words) as u32)?;
         let tokens = Tokens::new(ids, Tensor::zeros(shape)?, &Tensor::full(shape, 1)?)?.to_device(&device)?;
         let labels = Tensor::from_fn([self.batch], |i| (i[0] % 2) as u32)?.to_device(&device)?;
-        let mut optimizer = Optimizer::new(AdamW::new(1e-3), &Groups::new(), &model)?;
-        let mut seconds = Vec::new();
-        for round in 0..WARM_UP + self.steps.max(1) {
-            let start = Instant::now();
-            let loss =
-                model.forward(&tokens, Mode::training(0, round))?.cross_entropy(&labels, CrossEntropy::default())?;
-            // The loss is read, so that a device is waited for.
-            loss.item()?;
-            optimizer.step(&mut model, loss.backward()?, 1.0, None)?;
-            if round >= WARM_UP {
-                seconds.push(start.elapsed().as_secs_f64());
-            }
-        }
-        seconds.sort_by(f64::total_cmp);
+        let seconds = seconds_of_steps(&mut model, self.steps, |model, mode| {
+            model.forward(&tokens, mode)?.cross_entropy(&labels, CrossEntropy::default())
+        })?;
         let (median, trainable, memory) = (seconds[seconds.len() / 2], model.count().trainable, peak_memory());
         println!(
             "deberta-v3-{} with {}, batch {} of {} tokens: {median:.4} s a step ({:.1} sequences a second), {trainable} numbers train, {} \

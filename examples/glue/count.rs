@@ -1,14 +1,12 @@
 //! `count`: how many numbers would train.
 
-use crate::method::MethodArguments;
+use crate::{counted::report, method::MethodArguments};
 use clap::Args;
-use serde_json::json;
 use std::process::ExitCode;
 use tenfold::{
     Result,
     models::{Deberta, DebertaConfig, TextClassifier},
-    nn::Module,
-    peft::{Attach, Targets},
+    peft::Targets,
 };
 
 /// Count the parameters that a method would train in DeBERTa's encoder, layer by layer. The head is not counted.
@@ -44,21 +42,8 @@ impl Arguments {
         let config = DebertaConfig { num_labels: 0, ..DebertaConfig::named(&arch)? };
         let model = Deberta::<f32>::zeros(config)?;
         let method = self.method.build()?;
-        let total = model.count().total;
         let targets = if method.attaches() { Targets::of(model.linears().iter().copied()) } else { Targets::all() };
-        // A probe trains nothing but a head, and there is none here.
-        let trainable = match method.name() {
-            "probe" => 0,
-            _ => {
-                let plan = Attach::new(&*method).to(targets).plan(&model)?;
-                println!("{plan}");
-                plan.parameters()
-            }
-        };
-        println!("{arch} with {}: {trainable} numbers train; the encoder has {total}", method.name());
-        if self.json {
-            println!("{}", json!({ "arch": arch, "method": method.name(), "trainable": trainable, "total": total }));
-        }
+        report((&arch, "encoder"), &model, &*method, targets, self.json)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -17,6 +17,8 @@ mod bench;
 #[path = "../support/compute.rs"]
 mod compute;
 mod count;
+#[path = "../support/counted.rs"]
+mod counted;
 mod data;
 mod defaults;
 mod finetune;
@@ -24,6 +26,8 @@ mod finetune;
 mod first;
 #[path = "../support/method.rs"]
 mod method;
+#[path = "../support/step.rs"]
+mod step;
 #[path = "../support/training.rs"]
 mod training;
 
