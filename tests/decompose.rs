@@ -4,7 +4,7 @@
 mod program;
 
 use ndarray::IxDyn;
-use program::program;
+use program::{failed, program, succeeded};
 use std::{
     fs,
     path::PathBuf,
@@ -49,13 +49,9 @@ impl Case {
 
     /// Runs to success; the last line of standard output as JSON.
     fn json(&self, words: &str) -> Result<serde_json::Value> {
-        let output = self.run(&format!("{words} --json"))?;
-        let (out, err) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
-        assert!(output.status.success(), "{words}: {err}");
-        let last = out.lines().last().ok_or("no output")?;
-        let json: serde_json::Value = serde_json::from_str(last)?;
+        let json = succeeded(words, self.run(&format!("{words} --json"))?)?;
         for key in ["method", "shape", "ranks", "relative_error", "compression_ratio", "sweeps", "seconds"] {
-            assert!(json.get(key).is_some_and(|value| !value.is_null()), "{words}: {key} missing in {last}");
+            assert!(json.get(key).is_some_and(|value| !value.is_null()), "{words}: {key} missing in {json}");
         }
         Ok(json)
     }
@@ -63,14 +59,7 @@ impl Case {
     /// Runs to an error, whose message holds all `parts`; nothing is left but what was there.
     fn fails(&self, words: &str, parts: &[&str]) -> Result {
         let before = self.files()?;
-        let output = self.run(words)?;
-        let err = String::from_utf8(output.stderr)?;
-        assert!(!output.status.success(), "{words}: no error");
-        assert!(output.status.code().is_some(), "{words}: killed by a signal");
-        assert!(!err.contains("panicked"), "{words}: {err}");
-        for part in parts {
-            assert!(err.contains(part), "{words}: \"{part}\" is not in: {err}");
-        }
+        failed(words, self.run(words)?, parts)?;
         assert_eq!(self.files()?, before, "{words}");
         Ok(())
     }

@@ -3,7 +3,7 @@
 #[path = "support/program.rs"]
 mod program;
 
-use program::program;
+use program::{failed, program, succeeded};
 use serde_json::Value;
 use std::{
     fs,
@@ -45,22 +45,12 @@ impl Case {
 
     /// Runs to success; the last line of standard output as JSON.
     fn json(&self, words: &str) -> Result<Value> {
-        let output = self.run(&format!("{words} --json"))?;
-        let (out, err) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
-        assert!(output.status.success(), "{words}: {err}");
-        Ok(serde_json::from_str(out.lines().last().ok_or("no output")?)?)
+        succeeded(words, self.run(&format!("{words} --json"))?)
     }
 
     /// Runs to an error, whose message holds all `parts`.
     fn fails(&self, words: &str, parts: &[&str]) -> Result {
-        let output = self.run(words)?;
-        let err = String::from_utf8(output.stderr)?;
-        assert!(!output.status.success(), "{words}: no error");
-        assert!(output.status.code().is_some() && !err.contains("panicked"), "{words}: {err}");
-        for part in parts {
-            assert!(err.contains(part), "{words}: \"{part}\" is not in: {err}");
-        }
-        Ok(())
+        failed(words, self.run(words)?, parts)
     }
 }
 

@@ -1,9 +1,12 @@
 //! Example programs, to be run as a user runs them.
 
+use serde_json::Value;
 use std::{
     env::consts::EXE_SUFFIX,
+    error::Error,
     fs,
     path::{Path, PathBuf},
+    process::Output,
     time::SystemTime,
 };
 
@@ -27,4 +30,23 @@ fn last_changed(path: &Path) -> Option<SystemTime> {
         Ok(entries) => entries.filter_map(|entry| last_changed(&entry.ok()?.path())).max(),
         Err(_) => path.metadata().and_then(|metadata| metadata.modified()).ok(),
     }
+}
+
+/// The last line of standard output as JSON, of a run with these words that has to be a success.
+pub fn succeeded(words: &str, output: Output) -> Result<Value, Box<dyn Error>> {
+    let (out, err) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
+    assert!(output.status.success(), "{words}: {err}");
+    Ok(serde_json::from_str(out.lines().last().ok_or("no output")?)?)
+}
+
+/// A run with these words has to be an error whose message holds all `parts`, and neither a panic nor a signal.
+pub fn failed(words: &str, output: Output, parts: &[&str]) -> Result<(), Box<dyn Error>> {
+    let err = String::from_utf8(output.stderr)?;
+    assert!(!output.status.success(), "{words}: no error");
+    assert!(output.status.code().is_some(), "{words}: killed by a signal");
+    assert!(!err.contains("panicked"), "{words}: {err}");
+    for part in parts {
+        assert!(err.contains(part), "{words}: \"{part}\" is not in: {err}");
+    }
+    Ok(())
 }
