@@ -311,5 +311,6 @@ fn bad_input_is_refused_with_file_and_reason() -> Result {
     case.fails(&tune(&format!("{model} {data} --valid-part 1.5")), &["shares [1.5]"])?;
     case.fails(&tune(&format!("{model} {data} --magnitude 2 --rand-augment 1")), &["magnitude 2"])?;
     case.fails(&tune(&format!("{model} {data} --device tpu")), &["tpu"])?;
+    case.fails(&tune(&format!("{model} {data} --precision bf16")), &["the cpu computes in f32, not bf16"])?;
     case.fails(&tune(data), &["--model"])
 }

@@ -58,7 +58,7 @@ impl Arguments {
         model.to_device(&device)?;
         let (images, training) = (&self.data, &self.training);
         let pace = training.pace(pace_of(method.name()), data.train.len());
-        let run = Run { data: &data, images, training, pace, device: &device };
+        let run = Run { data: &data, images, training, pace, device: &device, precision: &self.compute.precision };
         let plan = self.attach(&*method, &mut model, &run)?;
         let report = run.train(&mut model)?;
         let more = json!({

@@ -56,7 +56,7 @@ impl Arguments {
         model.to_device(&device)?;
         let (images, training) = (&self.data, &self.training);
         let pace = training.pace(Pace::new(2e-3, 20, 128), data.train.len());
-        let run = Run { data: &data, images, training, pace, device: &device };
+        let run = Run { data: &data, images, training, pace, device: &device, precision: &self.compute.precision };
         let report = run.train(&mut model)?;
         if report.stopped != Stop::Interrupted {
             model.write(&training.out.join("model"))?;

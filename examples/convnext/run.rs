@@ -21,6 +21,7 @@ pub struct Run<'a> {
     pub training: &'a TrainingArguments,
     pub pace: Pace,
     pub device: &'a Device,
+    pub precision: &'a str,
 }
 
 impl Run<'_> {
@@ -76,6 +77,7 @@ impl Run<'_> {
                 "seed": training.seed,
                 "pixels": self.data.pixels,
                 "device": self.device.to_string(),
+                "precision": self.precision,
                 "out": training.out.display().to_string(),
             });
             if let (Some(line), Value::Object(more)) = (line.as_object_mut(), more) {

@@ -80,7 +80,7 @@ impl Arguments {
                 json!({
                     "size": self.size, "method": method.name(), "batch": self.batch, "tokens": self.tokens, "trainable": trainable,
                     "seconds": median, "fastest": seconds[0], "examples_per_second": self.batch as f64 / median,
-                    "peak_memory_bytes": memory, "device": device.to_string(),
+                    "peak_memory_bytes": memory, "device": device.to_string(), "precision": self.compute.precision,
                 })
             );
         }

@@ -195,6 +195,7 @@ impl Arguments {
             "stopped": report.stopped,
             "seed": self.training.seed,
             "device": device.to_string(),
+            "precision": self.compute.precision,
             "out": self.training.out.display().to_string(),
         });
         if let (Some(line), Some(Ok(Value::Object(scores)))) = (line.as_object_mut(), scores.map(serde_json::to_value))

@@ -1,7 +1,7 @@
 //! Where an example computes, and what that took.
 
 use clap::Args;
-use tenfold::{Device, Result};
+use tenfold::{Device, Precision, Result};
 
 /// The device.
 #[derive(Args)]
@@ -10,6 +10,9 @@ pub struct ComputeArguments {
     /// cpu, or cuda:0 in a build with the feature cuda.
     #[arg(long, default_value = "cpu")]
     pub device: String,
+    /// Of products on a GPU: f32, tf32 (inputs rounded to 10 bits) or bf16 (to 7). Weights, sums and steps stay f32.
+    #[arg(long, default_value = "f32")]
+    pub precision: String,
     /// Threads on the CPU; 0 for one per core.
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
@@ -17,7 +20,7 @@ pub struct ComputeArguments {
 
 impl ComputeArguments {
     pub fn device(&self) -> Result<Device> {
-        Ok(self.device.parse::<Device>()?.threads(self.threads))
+        self.device.parse::<Device>()?.threads(self.threads).precision(self.precision.parse::<Precision>()?)
     }
 }
 

@@ -18,6 +18,11 @@ pub(crate) struct Channels {
 }
 
 impl Channels {
+    /// By how much a row is cut off a block, which has none where there are no channels.
+    pub(crate) fn width(&self) -> usize {
+        self.channels.max(1)
+    }
+
     /// A vector on the host; zeros where none is given.
     fn vector<T: Scalar>(&self, given: Option<Flat<'_, T>>) -> Result<Vec<T>> {
         given.map_or_else(|| Ok(vec![T::zero(); self.channels]), |v| Ok(v.host(self.name)?.to_vec()))

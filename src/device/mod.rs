@@ -55,6 +55,7 @@ pub(crate) mod reduce;
 pub(crate) mod resample;
 pub(crate) mod softmax;
 pub(crate) mod storage;
+pub(crate) mod update_norms;
 
 use crate::error::{Error, ErrorKind, Result};
 use std::{fmt, str::FromStr};

@@ -28,8 +28,9 @@ use serde::{Deserialize, Serialize};
 /// 4.3) the norm counts as a constant on the way back, so that B and A see $dV_o = m_o / \lVert V_o \rVert \thinspace dW_o$.
 ///
 /// Since outputs are scaled one by one, no second weight is needed: with $c_o = m_o / \lVert V_o \rVert$ the layer's
-/// result is $c \odot (f(x, W_0) + f(x, s B A)) + \beta$. The weight stays frozen, and costs no gradient. For the norms
-/// $V$ is formed in every pass, without a gradient: a few passes over the weight.
+/// result is $c \odot (f(x, W_0) + f(x, s B A)) + \beta$. The weight stays frozen, and costs no gradient. The norms are
+/// those of a pass's own $V$, without a gradient: one pass over the weight on the host, where the outputs are B's rows; otherwise $V$
+/// is formed.
 ///
 /// It is made of a [`Lora`], which has all settings. Defined on every layer, with groups and transposed convolutions.
 /// An output whose weights are all zero has no direction, and keeps none until B and A give it one.
@@ -122,14 +123,21 @@ impl Outputs {
         (0..self.split.len()).map(|mode| if self.modes.contains(&mode) { self.split[mode] } else { 1 }).collect()
     }
 
-    /// The norm of each output's part of a weight; 1 in place of 0, so that what has no direction stays 0.
+    /// The norm of each output's part of a weight.
     fn norms<T: Scalar>(&self, weight: &Var<T>) -> Result<Tensor<T, IxDyn>> {
         let others: Vec<usize> = (0..self.split.len()).filter(|mode| !self.modes.contains(mode)).collect();
         let squares = without_gradients(|| weight.reshape(self.split.as_slice())?.square()?.sum_modes(&others, false))?;
-        let norms = squares.value().sqrt()?;
-        let one = Tensor::ones(vec![1; norms.order()])?.into_dyn().to_device(norms.device())?;
-        let absent = one.sub(&one.binary("norms", Binary::Signed, &norms)?)?;
-        norms.add(&absent)?.reshape([self.count()].as_slice())
+        squares.value().sqrt()?.reshape([self.count()].as_slice())
+    }
+
+    /// The norm of each output's part of a weight with an update; 1 in place of 0, so that what has no direction stays 0.
+    fn moved_norms<T: Scalar>(&self, weight: &Var<T>, lora: &LoraAdapter<T>) -> Result<Tensor<T, IxDyn>> {
+        let norms = match lora.moved_norms(weight.value())? {
+            Some(norms) => norms,
+            None => self.norms(&without_gradients(|| weight.add(&lora.delta()?))?)?,
+        };
+        let ones = norms.scale(T::zero())?.shift(T::one())?;
+        norms.add(&ones.sub(&ones.binary("norms", Binary::Signed, &norms)?)?)
     }
 }
 
@@ -155,8 +163,7 @@ impl<T: Scalar> DoraAdapter<T> {
                 format!("an update of shape {:?} for a weight of shape {:?}", lora.weight_shape(), weight.shape());
             return Err(Error::shape("DoraAdapter::new", message));
         }
-        let together = without_gradients(|| Var::constant(weight.clone()).add(&lora.delta()?))?;
-        let magnitude = outputs.norms(&together)?.into();
+        let magnitude = outputs.moved_norms(&Var::constant(weight.clone()), &lora)?.into();
         Ok(Self { lora, magnitude, outputs })
     }
 
@@ -199,8 +206,8 @@ impl<T: Scalar> DoraAdapter<T> {
     }
 
     /// $m / \lVert V \rVert$, the norm a constant.
-    fn factors(&self, moved: &Var<T>) -> Result<Var<T>> {
-        self.magnitude.var().div(&Var::constant(self.outputs.norms(moved)?))
+    fn factors(&self, weight: &Var<T>) -> Result<Var<T>> {
+        self.magnitude.var().div(&Var::constant(self.outputs.moved_norms(weight, &self.lora)?))
     }
 }
 
@@ -216,7 +223,7 @@ impl<T: Scalar> WeightAdapter<T> for DoraAdapter<T> {
 
     fn effective(&self, weight: &Var<T>) -> Result<Var<T>> {
         let moved = weight.add(&self.lora.delta()?)?;
-        let factors = self.factors(&moved)?.reshape(self.outputs.beside())?;
+        let factors = self.factors(weight)?.reshape(self.outputs.beside())?;
         moved.reshape(self.outputs.split.as_slice())?.mul(&factors)?.reshape(weight.shape())
     }
 
@@ -241,12 +248,10 @@ impl<T: Scalar> WeightAdapter<T> for DoraAdapter<T> {
             let new = dropped.run(&self.effective(weight)?.sub(weight)?, None)?;
             return call.run(weight, bias)?.add(&new).map(Some);
         }
-        let moved = without_gradients(|| weight.add(&self.lora.delta()?))?;
-        let factors = self.factors(&moved)?;
+        let factors = self.factors(weight)?;
         let update = self.lora.contribution(&dropped)?;
         if !drops {
-            let y = update.onto(call.run(weight, None)?)?.mul(&factors)?;
-            return bias.map_or(Ok(y.clone()), |bias| y.add(bias)).map(Some);
+            return update.onto(call.run(weight, None)?)?.affine(&factors, bias).map(Some);
         }
         let update = update.value()?.mul(&factors)?;
         let new = dropped.run(weight, None)?.mul(&factors.shift(-T::one())?)?.add(&update)?;

@@ -67,6 +67,14 @@ impl Log {
     }
 }
 
+impl Drop for Log {
+    /// Unlocks by name. Closing alone does so only once no copy of the descriptor is open, and a child that another thread starts at this
+    /// moment has one until it executes its program.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
+}
+
 /// Reads the log of a run, `log.jsonl` in its folder. A last line that is not whole, because the run is writing it or was killed in it,
 /// is left out.
 ///
@@ -122,7 +130,10 @@ mod tests {
             lens.push(log.synced().unwrap());
         }
         assert!(Log::open(path.clone()).is_err_and(|e| e.message().contains("another run")));
+        let inherited = log.file.try_clone().unwrap();
         drop(log);
+        drop(Log::open(path.clone()).unwrap());
+        drop(inherited);
         fs::write(&path, [fs::read(&path).unwrap(), b"{\"event\"".to_vec()].concat()).unwrap();
         assert_eq!(read_log(&path).unwrap(), [record(1), record(2), record(3)]);
         // To the second line; to a length that it does not have, which leaves whole lines.

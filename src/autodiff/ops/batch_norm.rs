@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_formulas_and_their_gradients() {
-        for shape in [&[4, 3][..], &[2, 5, 1], &[2, 2, 2, 35], &[150, 2]] {
+        for shape in [&[4, 3][..], &[2, 5, 1], &[2, 2, 2, 35], &[150, 2], &[3, 0]] {
             let c = shape[shape.len() - 1];
             let rows: usize = shape[..shape.len() - 1].iter().product();
             let (mean, variance) = (one(c, 4), one(c, 5));

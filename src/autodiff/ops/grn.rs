@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn the_formula_and_its_gradients() {
-        for shape in [&[2, 3, 2, 4][..], &[1, 5, 1], &[3, 7], &[2, 70, 3], &[2, 2, 2, 2, 33], &[0, 2, 3]] {
+        for shape in [&[2, 3, 2, 4][..], &[1, 5, 1], &[3, 7], &[2, 70, 3], &[2, 2, 2, 2, 33], &[0, 2, 3], &[2, 3, 0]] {
             let (n, groups) = (shape[shape.len() - 1], shape[0]);
             let (gamma, beta) = (normal(&[n], 2), normal(&[n], 3));
             let x = normal(shape, 1);

@@ -3,6 +3,7 @@
 //! | operation | file | the way back |
 //! |---|---|---|
 //! | [`add`](super::Var::add), [`mul`](super::Var::mul), .., [`square`](super::Var::square), .. | [`arithmetic`] | entry by entry; summed over modes that were repeated |
+//! | [`affine`](super::Var::affine) | [`affine`] | a factor a channel; sums for scale and bias |
 //! | [`matmul`](super::Var::matmul) | [`matmul`] | two products with the other operand transposed |
 //! | [`linear`](super::Var::linear) | [`linear`] | two products, and column sums for the bias |
 //! | [`embedding`](super::Var::embedding) | [`embedding`] | rows added up where they were taken from |
@@ -31,6 +32,7 @@
 //!
 //! [`options`] holds the options of convolutions and pools, [`window`] what they share.
 
+pub mod affine;
 pub mod arithmetic;
 pub mod attention;
 pub mod batch_norm;

@@ -60,8 +60,8 @@ pub(crate) fn squares<T: Scalar>(cpu: &Cpu, at: Channels, x: &[T]) -> Vec<T> {
         vectorized(
             #[inline(always)]
             || {
-                for block in x[entries(x, at, segment)].chunks(BLOCK * at.channels) {
-                    for x in block.chunks_exact(at.channels) {
+                for block in x[entries(x, at, segment)].chunks(BLOCK * at.width()) {
+                    for x in block.chunks_exact(at.width()) {
                         for (sum, &x) in short.iter_mut().zip(x) {
                             *sum = x.mul_add(x, *sum);
                         }
@@ -81,9 +81,11 @@ pub(crate) fn sums<T: Scalar>(cpu: &Cpu, at: Channels, x: &[T], shift: &[T], dy:
         vectorized(
             #[inline(always)]
             || {
-                for (x, dy) in x[range.clone()].chunks(BLOCK * n).zip(dy[range.clone()].chunks(BLOCK * n)) {
+                for (x, dy) in
+                    x[range.clone()].chunks(BLOCK * at.width()).zip(dy[range.clone()].chunks(BLOCK * at.width()))
+                {
                     let (plain, weighted) = short.split_at_mut(n);
-                    for (x, dy) in x.chunks_exact(n).zip(dy.chunks_exact(n)) {
+                    for (x, dy) in x.chunks_exact(at.width()).zip(dy.chunks_exact(at.width())) {
                         add_products(x, dy, shift, plain, weighted);
                     }
                     add_up(sums, &mut short);
@@ -91,7 +93,7 @@ pub(crate) fn sums<T: Scalar>(cpu: &Cpu, at: Channels, x: &[T], shift: &[T], dy:
             },
         )
     });
-    let halves = both.chunks_exact(2 * n);
+    let halves = both.chunks_exact(2 * at.width());
     (halves.clone().flat_map(|h| h[..n].to_vec()).collect(), halves.flat_map(|h| h[n..].to_vec()).collect())
 }
 
@@ -120,9 +122,9 @@ pub(crate) fn moments<T: Scalar>(cpu: &Cpu, at: Channels, x: &[T]) -> (Vec<T>, V
         vectorized(
             #[inline(always)]
             || {
-                for block in x[entries(x, at, &segments[i])].chunks(BLOCK * n) {
+                for block in x[entries(x, at, &segments[i])].chunks(BLOCK * at.width()) {
                     let here = block.len() / n;
-                    for x in block.chunks_exact(n) {
+                    for x in block.chunks_exact(at.width()) {
                         for (sum, &x) in own_mean.iter_mut().zip(x) {
                             *sum += x;
                         }
@@ -131,7 +133,7 @@ pub(crate) fn moments<T: Scalar>(cpu: &Cpu, at: Channels, x: &[T]) -> (Vec<T>, V
                     for mean in own_mean.iter_mut() {
                         *mean *= share;
                     }
-                    for x in block.chunks_exact(n) {
+                    for x in block.chunks_exact(at.width()) {
                         deviations(x, &own_mean, &mut own_square);
                     }
                     join(&mut mean, &mut square, count, &own_mean, &own_square, here);
@@ -188,7 +190,7 @@ pub(crate) fn affine<T: Scalar>(
         vectorized(
             #[inline(always)]
             || {
-                for (row, y) in range.clone().zip(y.chunks_exact_mut(n)) {
+                for (row, y) in range.clone().zip(y.chunks_exact_mut(at.width())) {
                     let scale = &scale[row / at.rows * n..][..n];
                     affine_row(&x[row * n..(row + 1) * n], shift, scale, bias, y);
                 }
@@ -217,7 +219,7 @@ pub(crate) fn combine<T: Scalar>(
         vectorized(
             #[inline(always)]
             || {
-                for (row, dx) in range.clone().zip(dx.chunks_exact_mut(n)) {
+                for (row, dx) in range.clone().zip(dx.chunks_exact_mut(at.width())) {
                     let (here, group) = (row * n..(row + 1) * n, row / at.rows * n);
                     combine_row(
                         [&x[here.clone()], &dy[here], shift, &a[group..group + n], &b[group..group + n], c],

@@ -8,7 +8,6 @@ use crate::{
     },
     scalar::{DType, Element, Scalar},
 };
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Entries that are worth a second thread.
@@ -69,11 +68,8 @@ pub(crate) fn rows<T: Send>(cpu: &Cpu, out: &mut [T], row: usize, work: impl Fn(
         return work(0..count, out);
     }
     let per_part = count.div_ceil(threads * 4).max(GRAIN.div_ceil(row));
-    cpu.install(|| {
-        out.par_chunks_mut(per_part * row)
-            .enumerate()
-            .for_each(|(i, part)| work(i * per_part..i * per_part + part.len() / row, part));
-    });
+    let pieces = out.chunks_mut(per_part * row).enumerate().collect();
+    cpu.map_pieces(pieces, |(i, part)| work(i * per_part..i * per_part + part.len() / row, part));
 }
 
 /// Fills a row-major result run by run: `run` gets the positions of the operands and the entries of the result there.

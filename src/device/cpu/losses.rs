@@ -5,7 +5,6 @@ use crate::{
     device::losses::Targets,
     scalar::{Index, Scalar},
 };
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Entries that are worth a second thread.
@@ -38,8 +37,7 @@ fn rows<T: Scalar>(
             (range, mine)
         })
         .collect();
-    let sums: Vec<f64> = cpu.install(|| pieces.into_par_iter().map(|(range, mine)| work(range, mine)).collect());
-    sums.into_iter().sum()
+    cpu.map_pieces(pieces, |(range, mine)| work(range, mine)).into_iter().sum()
 }
 
 /// Folds pairs of entries in lanes: `f(i, lane)` over all `i`, lane by lane; then the lanes.

@@ -12,6 +12,7 @@ pub(crate) mod conv;
 pub(crate) mod depthwise;
 pub(crate) mod dropout;
 pub(crate) mod elementwise;
+mod fork_join;
 pub(crate) mod gather;
 pub(crate) mod gemm;
 pub(crate) mod gram;
@@ -30,12 +31,13 @@ pub(crate) mod rows;
 pub(crate) mod simd;
 pub(crate) mod softmax;
 pub(crate) mod thin;
+pub(crate) mod update_norms;
 
 use crate::scalar::Element;
-use rayon::{ThreadPool, ThreadPoolBuilder, prelude::*};
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::{
     ops::Range,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 /// The host with a number of threads.
@@ -61,7 +63,7 @@ impl Cpu {
         if n <= 1 {
             return Self { pool: None };
         }
-        let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pools = lock(&POOLS);
         if let Some((_, pool)) = pools.iter().find(|(threads, _)| *threads == n) {
             return Self { pool: Some(Arc::clone(pool)) };
         }
@@ -86,9 +88,23 @@ impl Cpu {
     /// `work(0), .. work(parts - 1)` in order, computed in parallel.
     pub(crate) fn map_parts<R: Send>(&self, parts: usize, work: impl Fn(usize) -> R + Sync) -> Vec<R> {
         match &self.pool {
-            Some(pool) if parts > 1 => pool.install(|| (0..parts).into_par_iter().map(&work).collect()),
+            Some(pool) if parts > 1 => {
+                let results: Vec<Mutex<Option<R>>> = (0..parts).map(|_| Mutex::new(None)).collect();
+                fork_join::for_each(pool, parts, &|i| *lock(&results[i]) = Some(work(i)));
+                let done = |result: Mutex<Option<R>>| result.into_inner().ok().flatten();
+                results.into_iter().map(|result| done(result).expect("every part was computed")).collect()
+            }
             _ => (0..parts).map(&work).collect(),
         }
+    }
+
+    /// `work` on each piece, in parallel; results in the order of the pieces.
+    pub(crate) fn map_pieces<P: Send, R: Send>(&self, pieces: Vec<P>, work: impl Fn(P) -> R + Sync) -> Vec<R> {
+        if self.pool.is_none() || pieces.len() <= 1 {
+            return pieces.into_iter().map(work).collect();
+        }
+        let pieces: Vec<Mutex<Option<P>>> = pieces.into_iter().map(|piece| Mutex::new(Some(piece))).collect();
+        self.map_parts(pieces.len(), |i| work(lock(&pieces[i]).take().expect("a piece is taken once")))
     }
 
     /// How many parts `n` items are split into, at least `grain` in each: a function of `n`, `grain` and the thread count alone, so
@@ -97,6 +113,10 @@ impl Cpu {
         let threads = self.thread_count();
         if threads == 1 { n.min(1) } else { n.div_ceil(grain.max(1)).min(threads * 4) }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The `i`-th of `parts` nearly equal ranges of `0..n`.

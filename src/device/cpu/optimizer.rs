@@ -9,7 +9,6 @@ use crate::{
     device::optimizer::{self, Moments, Update},
     scalar::Scalar,
 };
-use rayon::prelude::*;
 
 /// Entries that are worth a second thread.
 const GRAIN: usize = 1 << 15;
@@ -59,7 +58,7 @@ pub(crate) fn step<T: Scalar>(cpu: &Cpu, pieces: Vec<Piece<'_, T>>) {
         return pieces.into_iter().for_each(Piece::step);
     }
     let shares = shares(pieces, total, parts);
-    cpu.install(|| shares.into_par_iter().for_each(|share| share.into_iter().for_each(Piece::step)));
+    cpu.map_pieces(shares, |share| share.into_iter().for_each(Piece::step));
 }
 
 /// The pieces, of `total` entries together, as equal parts of one range. A piece that lies on a border is cut.

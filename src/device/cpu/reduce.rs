@@ -8,7 +8,6 @@ use crate::{
     },
     scalar::{Element, Scalar},
 };
-use rayon::prelude::*;
 use std::{
     ops::Range,
     sync::atomic::{AtomicUsize, Ordering},
@@ -259,17 +258,14 @@ fn rows_of<T: Scalar, const N: usize>(
     if !side_by_side || len == 0 {
         let parts = cpu.parts(out.len(), GRAIN.div_ceil(len.max(1))).max(1);
         let per_part = out.len().div_ceil(parts);
-        let fill = |i: usize, out: &mut [T]| {
+        cpu.map_pieces(out.chunks_mut(per_part.max(1)).enumerate().collect(), |(i, out)| {
             let mut walk = Walk::new(&head, offsets, i * per_part);
             for out in out {
                 *out = T::of(row(&tails, walk.at()));
                 walk.advance();
             }
-        };
-        return match parts {
-            1 => fill(0, out),
-            _ => cpu.install(|| out.par_chunks_mut(per_part).enumerate().for_each(|(i, out)| fill(i, out))),
-        };
+        });
+        return;
     }
     // Every row of the tail is walked once, a tile of columns at a time. Where there are few tiles, threads share the rows of
     // each, and their sums are added up in order.
@@ -299,13 +295,8 @@ fn rows_of<T: Scalar, const N: usize>(
             out.iter_mut().zip(sums).for_each(|(out, sum)| *out = T::of(*sum));
         };
         let chunks = out.chunks_exact_mut(width).flat_map(|row| row.chunks_mut(TILE)).enumerate();
-        return match cpu.thread_count() {
-            1 => chunks.for_each(fill),
-            _ => {
-                let chunks: Vec<_> = chunks.collect();
-                cpu.install(|| chunks.into_par_iter().for_each(fill));
-            }
-        };
+        cpu.map_pieces(chunks.collect(), fill);
+        return;
     }
     let partial = cpu.map_parts(count * parts, |task| {
         let t = task / parts;

@@ -2,7 +2,6 @@
 
 use super::{Cpu, part};
 use crate::scalar::Scalar;
-use rayon::prelude::*;
 use std::ops::Range;
 
 /// Entries that are worth a second thread.
@@ -33,10 +32,7 @@ pub(crate) fn map_rows<T: Scalar, R: Send, const N: usize>(
             (range, mine)
         })
         .collect();
-    if parts <= 1 {
-        return pieces.into_iter().map(|(range, mine)| work(range, mine)).collect();
-    }
-    cpu.install(|| pieces.into_par_iter().map(|(range, mine)| work(range, mine)).collect())
+    cpu.map_pieces(pieces, |(range, mine)| work(range, mine))
 }
 
 /// Joins the lanes pairwise.

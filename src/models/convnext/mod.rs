@@ -327,7 +327,7 @@ impl<T: Scalar> Block<T> {
         }
         h = self.pwconv2.forward(&h, mode)?;
         if let Some(scale) = &self.layer_scale {
-            h = h.mul(scale.var())?;
+            h = h.affine(scale.var(), None)?;
         }
         x.add(&self.drop_path.forward(&h, mode)?)
     }

@@ -3,6 +3,7 @@
 use super::{LoraForm, Shapes};
 use crate::{
     autodiff::Var,
+    device::update_norms::update_norms,
     error::{Error, Result},
     module,
     nn::{Call, Contribution, Mode, Operation, Parameter, WeightAdapter},
@@ -155,6 +156,19 @@ impl<T: Scalar> LoraAdapter<T> {
     /// $s B$
     fn scaled(&self) -> Result<Var<T>> {
         self.b.var().scale(T::of(self.scale))
+    }
+
+    /// The lengths of the rows of `weight` plus the update, without forming it, where its rows are those of B.
+    pub(in crate::peft) fn moved_norms(&self, weight: &Tensor<T, IxDyn>) -> Result<Option<Tensor<T, IxDyn>>> {
+        let by_rows = self.kind == Kind::Plain && (self.shape.len() == 2 || self.form == LoraForm::Channels);
+        if !by_rows || weight.shape() != self.shape {
+            return Ok(None);
+        }
+        let (weight, b) = (weight.to_contiguous()?, self.b.value().scale(T::of(self.scale))?);
+        let (a, rows, rank) = (self.a.value().to_contiguous()?, self.shape[0], self.a.shape()[0]);
+        let sizes = [rows, weight.len() / rows.max(1), rank];
+        let norms = update_norms(sizes, weight.flat(), b.flat(), a.flat())?;
+        Ok(Some(Tensor::row_major(norms, &[rows])))
     }
 
     /// A parameter as a matrix of one mode against all others, that mode first.

@@ -15,7 +15,6 @@ use crate::{
     scalar::Scalar,
 };
 use pulp::Simd;
-use rayon::prelude::*;
 
 /// Result positions that are computed together.
 const POSITIONS: usize = 6;
@@ -150,7 +149,7 @@ fn pack<T: Scalar>(cpu: &Cpu, shape: Shape, passes: &[Pass], filter: &Filter<T>)
     if len < 1 << 14 {
         pieces.into_iter().for_each(fill);
     } else {
-        cpu.install(|| pieces.into_par_iter().for_each(fill));
+        cpu.map_pieces(pieces, fill);
     }
     Packed { block, start, passes: places, panels, lanes }
 }

@@ -22,7 +22,6 @@ use crate::{
     scalar::Scalar,
 };
 use correlate::{Filter, Shape, correlate};
-use rayon::prelude::*;
 
 /// Bytes of source and result that a block may hold: a part of the second-level cache.
 const BLOCK: usize = 384 << 10;
@@ -165,11 +164,7 @@ pub(in crate::device::cpu) fn for_each_block<T: Scalar>(
     blocks: Vec<Block<'_, T>>,
     work: impl Fn(Block<'_, T>) + Sync,
 ) {
-    if cpu.thread_count() == 1 || blocks.len() == 1 {
-        blocks.into_iter().for_each(work);
-    } else {
-        cpu.install(|| blocks.into_par_iter().for_each(&work));
-    }
+    cpu.map_pieces(blocks, work);
 }
 
 /// Planes and row ranges of `[planes, rows]`, `height` rows each.

@@ -26,7 +26,6 @@ use crate::{
     },
     scalar::Scalar,
 };
-use rayon::prelude::*;
 
 /// Channels below which the transforms cost what the products save.
 const CHANNELS: usize = 32;
@@ -127,12 +126,7 @@ fn transformed_weight<T: Scalar>(
     }
     let down = [0, 1, 2].map(|t| high.taps[t].k * filter.taps[1]);
     let right = [0, 1, 2].map(|t| wide.taps[t].k * filter.taps[2]);
-    let fill = |piece: Piece<'_, T>| piece.fill(filter, down, right);
-    if cpu.thread_count() == 1 {
-        pieces.into_iter().for_each(fill);
-    } else {
-        cpu.install(|| pieces.into_par_iter().for_each(fill));
-    }
+    cpu.map_pieces(pieces, |piece| piece.fill(filter, down, right));
     weights
 }
 
