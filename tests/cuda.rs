@@ -262,6 +262,34 @@ fn threads_share_a_device_and_handles_may_go() {
     assert!(error.message().contains("cuda:0") && error.message().contains("cpu"), "{error}");
 }
 
+#[test]
+fn two_devices() {
+    let Some(first) = gpu("two devices") else { return };
+    let second = match Device::cuda(1) {
+        Ok(second) => second,
+        Err(error) => return println!("skipped: two devices: there is one ({error})"),
+    };
+    let x = matrix::<f64>(64, 48, 1);
+    let (here, there) = (on(&first, &x), on(&second, &x));
+    let error = here.add(&there).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Device);
+    assert!(error.message().contains("cuda:0") && error.message().contains("cuda:1"), "{error}");
+    // From one to the other, while both compute.
+    std::thread::scope(|scope| {
+        for (from, to) in [(&here, &second), (&there, &first)] {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    let moved = on(to, from);
+                    assert_eq!(moved.device().to_string(), to.to_string());
+                    close("matmul", &moved.matmul(&moved.t()).unwrap(), &x.matmul(&x.t()).unwrap());
+                }
+            });
+        }
+    });
+    drop((first, here));
+    close("after the first device", &there.scale(2.0).unwrap(), &x.scale(2.0).unwrap());
+}
+
 #[path = "cuda/attention.rs"]
 mod attention;
 #[path = "cuda/cases.rs"]

@@ -61,6 +61,7 @@ fn run<T: Scalar>(name: &str, v: &[Var<T>], file: &TensorFile) -> Result<Var<T>>
             assert_close("running variance", &found.running_variance.into_dyn(), &theirs, 1e-6);
             Ok(found.result)
         }
+        "affine" => v[0].affine(&v[1], Some(&v[2])),
         "grn" => v[0].grn(&v[1].reshape([7])?, &v[2].reshape([7])?, 1e-6),
         "attention" => v[0].attention(&v[1], &v[2], &Attention::new()),
         "attention_bias" => v[0].attention(&v[1], &v[2], &Attention::new().bias(&v[3])),

@@ -21,6 +21,7 @@ pub const CASES: &[Case] = &[
     Case { name: "rms-norm-4096x768", setup: rms_norm },
     Case { name: "batch-norm-12544x96", setup: batch_norm },
     Case { name: "grn-4x56x56x384", setup: grn },
+    Case { name: "affine-4096x768", setup: affine },
     Case { name: "dropout-12544x384", setup: |device| unary(device, &[12544, 384], |x| x.dropout(0.1, 7, 3)) },
 ];
 
@@ -43,6 +44,11 @@ fn batch_norm(device: &Device) -> Result<Run> {
     case(vec![normal(device, &[12544, 96])?, normal(device, &[96])?, normal(device, &[96])?], move |v| {
         Ok(v[0].batch_norm_training(&mean, &variance, 0.1, Some(&v[1]), Some(&v[2]), 1e-5)?.result)
     })
+}
+
+fn affine(device: &Device) -> Result<Run> {
+    let leaves = vec![normal(device, &[4096, 768])?, normal(device, &[768])?, normal(device, &[768])?];
+    case(leaves, |v| v[0].affine(&v[1], Some(&v[2])))
 }
 
 fn grn(device: &Device) -> Result<Run> {

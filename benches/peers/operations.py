@@ -125,6 +125,12 @@ def batch_norm():
     return (lambda: F.batch_norm(x, mean, variance, w, b, training=True)), [x, w, b]
 
 
+@case("affine-4096x768")
+def affine():
+    x, a, b = (torch.randn(shape, requires_grad=True) for shape in [(4096, 768), (768,), (768,)])
+    return lambda: torch.addcmul(b, x, a), [x, a, b]
+
+
 @case("grn-4x56x56x384")
 def grn():
     x, gamma, beta = (torch.randn(shape, requires_grad=True) for shape in [(4, 56, 56, 384), (384,), (384,)])

@@ -20,7 +20,8 @@
 //! | `activation.rs` | GELU and its kin, exp, log | `cpu/activation.rs` | `cuda/activation.rs` |
 //! | `softmax.rs` | softmax along a mode | `cpu/softmax.rs` | `cuda/softmax.rs` |
 //! | `normalise.rs` | layer norm, RMS norm: each row | `cpu/normalise.rs` | `cuda/normalise.rs` |
-//! | `channels.rs` | sums and scales by channel: batch norm, GRN | `cpu/channels.rs` | `cuda/channels.rs` |
+//! | `channels.rs` | sums and scales by channel: batch norm, GRN, affine | `cpu/channels.rs` | `cuda/channels.rs` |
+//! | `update_norms.rs` | norms of the rows of W + B A | `cpu/update_norms.rs` | a product, then a sum |
 //! | `dropout.rs` | random zeros from a seed and a position | `cpu/dropout.rs` | `cuda/dropout.rs` |
 //! | `attention.rs` | scaled dot-product attention | `cpu/attention.rs` | `cuda/attention.rs` |
 //! | `positions.rs` | scores looked up by relative position | `cpu/positions.rs` | `cuda/positions.rs` |

@@ -161,6 +161,8 @@ pub fn norms_of_channels<T: Scalar>(device: &Device) {
         let there = |v: &Var<T>| (on(v.device(), &mean), on(v.device(), &variance));
         let what = format!("of {shape:?}");
         agree(&format!("grn {what}"), device, &all, |v| v[0].grn(&v[1], &v[2], 1e-6));
+        agree(&format!("affine {what}"), device, &all, |v| v[0].affine(&v[1], Some(&v[2])));
+        agree(&format!("affine without bias {what}"), device, &all[..2], |v| v[0].affine(&v[1], None));
         agree(&format!("batch_norm {what}"), device, &all, |v| {
             let (mean, variance) = there(&v[0]);
             v[0].batch_norm(&mean, &variance, Some(&v[1]), Some(&v[2]), 0.1)

@@ -8,6 +8,8 @@ pub(crate) mod activation;
 pub(crate) mod attention;
 pub(crate) mod channels;
 pub(crate) mod columns;
+#[cfg(debug_assertions)]
+mod compiled;
 pub(crate) mod conv;
 pub(crate) mod depthwise;
 pub(crate) mod dropout;
