@@ -73,7 +73,7 @@ impl Loop {
 
     fn help(self: Arc<Self>) {
         if self.inside.fetch_add(1, Ordering::Acquire) & CLOSED == 0 {
-            self.call(2, |help| rayon::spawn(help));
+            self.call(2, rayon::spawn);
             // SAFETY: the caller stays until everybody who came in before it closed has left.
             unsafe { self.work_off() };
         }

@@ -93,8 +93,8 @@ impl Cpu {
             Some(pool) if parts > 1 => {
                 let results: Vec<Mutex<Option<R>>> = (0..parts).map(|_| Mutex::new(None)).collect();
                 fork_join::for_each(pool, parts, &|i| *lock(&results[i]) = Some(work(i)));
-                let done = |result: Mutex<Option<R>>| result.into_inner().ok().flatten();
-                results.into_iter().map(|result| done(result).expect("every part was computed")).collect()
+                let done = |result: Mutex<Option<R>>| result.into_inner().unwrap_or_else(PoisonError::into_inner);
+                results.into_iter().map(|r| done(r).unwrap_or_else(|| unreachable!("a part was left out"))).collect()
             }
             _ => (0..parts).map(&work).collect(),
         }
@@ -106,7 +106,8 @@ impl Cpu {
             return pieces.into_iter().map(work).collect();
         }
         let pieces: Vec<Mutex<Option<P>>> = pieces.into_iter().map(|piece| Mutex::new(Some(piece))).collect();
-        self.map_parts(pieces.len(), |i| work(lock(&pieces[i]).take().expect("a piece is taken once")))
+        let take = |i: usize| lock(&pieces[i]).take().unwrap_or_else(|| unreachable!("piece {i} was taken twice"));
+        self.map_parts(pieces.len(), |i| work(take(i)))
     }
 
     /// How many parts `n` items are split into, at least `grain` in each: a function of `n`, `grain` and the thread count alone, so
