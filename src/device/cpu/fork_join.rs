@@ -157,11 +157,14 @@ mod tests {
     fn helpers_help_and_late_ones_do_nothing() {
         let cpu = Cpu::with_threads(3);
         let me = thread::current().id();
-        let helped = cpu.map_parts(3, |_| {
-            thread::sleep(Duration::from_millis(50));
-            thread::current().id() != me
-        });
-        assert!(helped.contains(&true));
+        let helped = || {
+            cpu.map_parts(3, |_| {
+                thread::sleep(Duration::from_millis(20));
+                thread::current().id() != me
+            })
+        };
+        // A busy machine may keep them from coming in time, but not always.
+        assert!((0..100).any(|_| helped().contains(&true)));
         for round in 0..2000 {
             let sum = AtomicUsize::new(round);
             cpu.map_parts(4, |i| sum.fetch_add(i, Ordering::Relaxed));
