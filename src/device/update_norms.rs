@@ -19,11 +19,12 @@ pub(crate) fn update_norms<T: Scalar>(
 ) -> Result<Storage<T>> {
     debug_assert_eq!([w.len, b.len, a.len], [rows * cols, rows * rank, rank * cols]);
     let device = w.storage.device();
-    let mut out = Storage::uninit(device, rows)?;
     match &device.0 {
         Kind::Cpu(cpu) => {
             let operands = [w.host(NAME)?, b.host(NAME)?, a.host(NAME)?];
+            let mut out = Storage::uninit(device, rows)?;
             cpu::update_norms::update_norms(cpu, [cols, rank], operands, out.host_mut(NAME)?);
+            Ok(out)
         }
         #[cfg(feature = "cuda")]
         Kind::Cuda(_) => {
@@ -49,8 +50,7 @@ pub(crate) fn update_norms<T: Scalar>(
             gemm(device, &problem, b.storage, a.storage, &mut moved)?;
             let all = Layout::contiguous(&[rows, cols]);
             let squares = dot_modes((&moved, &all), (&moved, &all), &[true, false])?;
-            out = unary(Unary::Sqrt, &squares, &Layout::contiguous(&[rows]))?;
+            unary(Unary::Sqrt, &squares, &Layout::contiguous(&[rows]))
         }
     }
-    Ok(out)
 }

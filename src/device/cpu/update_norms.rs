@@ -5,7 +5,7 @@
 // Indices count rows and registers of tiles, which are arrays.
 #![allow(clippy::needless_range_loop)]
 
-use super::{Cpu, part, simd::Vectors};
+use super::{Cpu, simd::Vectors};
 use crate::scalar::Scalar;
 use pulp::{Simd, WithSimd};
 
@@ -19,17 +19,11 @@ const WIDE: usize = 2;
 /// Writes `|w_o + b_o A|` for each row of W.
 pub(crate) fn update_norms<T: Scalar>(cpu: &Cpu, [cols, rank]: [usize; 2], [w, b, a]: [&[T]; 3], out: &mut [T]) {
     let rows = out.len();
-    let parts = cpu.parts(rows * cols * (rank + 1), GRAIN).max(1).min(rows);
-    let mut rest = out;
-    let pieces = (0..parts).map(|i| {
-        let first = part(rows, parts, i);
-        let (mine, others) = std::mem::take(&mut rest).split_at_mut(first.len());
-        rest = others;
-        (first.start, mine)
-    });
-    cpu.map_pieces(pieces.collect(), |(first, out)| {
+    let parts = cpu.parts(rows * cols * (rank + 1), GRAIN).max(1);
+    let per_part = rows.div_ceil(parts).next_multiple_of(ROWS).max(ROWS);
+    cpu.map_pieces(out.chunks_mut(per_part).enumerate().collect(), |(piece, out)| {
         for (i, out) in out.chunks_mut(ROWS).enumerate() {
-            let first = first + i * ROWS;
+            let first = piece * per_part + i * ROWS;
             let rows = first..first + out.len();
             let (w, b) = (&w[rows.start * cols..rows.end * cols], &b[rows.start * rank..rows.end * rank]);
             match out {
