@@ -12,7 +12,7 @@ use tenfold::{
     Device, Element, ErrorKind, Result, Scalar, Tensor,
     algebra::{contract, inner, khatri_rao, kronecker},
     autodiff::Var,
-    decomp::{CpAls, Hooi, Method, StHosvd},
+    decomp::{CpAls, CpStart, Hooi, Method, StHosvd, Tucker},
 };
 
 /// The first GPU, or nothing and a line that says why.
@@ -171,6 +171,7 @@ fn kernels_compile_for_both_architectures() {
         ("positions", rows, include_str!("../src/device/cuda/kernels/positions.cu")),
         ("place", rows, include_str!("../src/device/cuda/kernels/place.cu")),
         ("dropout", &[rows, philox].concat(), include_str!("../src/device/cuda/kernels/dropout.cu")),
+        ("linalg", rows, include_str!("../src/device/cuda/kernels/linalg.cu")),
         ("conv", windows, include_str!("../src/device/cuda/kernels/conv.cu")),
         ("depthwise", windows, include_str!("../src/device/cuda/kernels/depthwise.cu")),
         ("attention", &[rows, philox].concat(), include_str!("../src/device/cuda/kernels/attention.cu")),

@@ -6,7 +6,9 @@ use crate::ErrorKind;
 use crate::{
     device::{
         gram::{self, Gram, Precision},
+        layout::Layout,
         linalg,
+        reduce::{self, Total},
     },
     error::{Error, Result},
     scalar::Scalar,
@@ -79,6 +81,12 @@ impl<T: Scalar> Tensor<T, Ix2> {
         Ok(Qr { q: Tensor::new(q.0, q.1), r: Tensor::new(r.0, r.1) })
     }
 
+    /// The Q of the thin QR, for a solver that looks at its numbers later: entries that are not finite are not looked for, and nobody waits.
+    pub(crate) fn orthonormal(&self) -> Result<Self> {
+        let (q, layout) = linalg::orthonormal(self.device(), &self.storage, &self.layout)?;
+        Ok(Self::new(q, layout))
+    }
+
     /// The lower Cholesky factor L of a symmetric positive definite matrix A = L L^T; only the lower triangle is read.
     ///
     /// # Errors
@@ -87,6 +95,13 @@ impl<T: Scalar> Tensor<T, Ix2> {
         self.check_square("cholesky")?;
         let (l, layout) = linalg::cholesky(self.device(), &self.storage, &self.layout)?;
         Ok(Self::new(l, layout))
+    }
+
+    /// The same for a square matrix, with its smallest and largest pivot, which nobody has waited for: 0 and 1 where it is not positive
+    /// definite, and then the factor is not to be used.
+    pub(crate) fn cholesky_unread(&self) -> Result<(Self, Tensor<f64, Ix1>)> {
+        let (l, pivots) = linalg::cholesky_unread(self.device(), &self.storage, &self.layout)?;
+        Ok((Self::new(l.0, l.1), Tensor::new(pivots.0, pivots.1)))
     }
 
     /// Solves L L^T X = B for a lower Cholesky factor, this matrix.
@@ -122,7 +137,9 @@ impl<T: Scalar, D: Dimension> Tensor<T, D> {
     /// [`ErrorKind::Shape`] where the mode does not exist.
     pub fn gram(&self, mode: usize) -> Result<Tensor<f64, Ix2>> {
         self.check_mode("gram", mode)?;
-        Ok(gram(self, mode, Precision::Double, 1.0)?.0)
+        let n = self.shape()[mode];
+        let Gram { matrix, .. } = gram::gram(self.device(), &self.storage, &self.layout, mode, Precision::Double, 1.0)?;
+        Ok(Tensor::row_major(matrix, &[n, n]))
     }
 }
 
@@ -135,5 +152,9 @@ pub(crate) fn gram<T: Scalar, D: Dimension>(
 ) -> Result<(Tensor<f64, Ix2>, f64)> {
     let Gram { matrix, squares } = gram::gram(x.device(), &x.storage, &x.layout, mode, precision, scale)?;
     let n = x.shape()[mode];
+    let squares = match squares {
+        Some(squares) => squares,
+        None => reduce::total(Total::Sum, &matrix, &Layout::new(&[n], &[n as isize + 1], 0))?,
+    };
     Ok((Tensor::row_major(matrix, &[n, n]), squares))
 }

@@ -40,6 +40,7 @@ mod mttkrp;
 mod products;
 mod unfold;
 
+pub(crate) use contract::inner_unread;
 pub use contract::{contract, inner, outer};
 pub(crate) use factorize::gram;
 pub use factorize::{Qr, Svd};

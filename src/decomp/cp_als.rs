@@ -8,12 +8,12 @@ use super::{
     tucker::unit_columns,
 };
 use crate::{
-    algebra::{MttkrpHalf as Half, check_factors},
+    algebra::{MttkrpHalf as Half, check_factors, inner_unread},
     error::{Error, ErrorKind, Result},
     scalar::{DType, Scalar},
     tensor::Tensor,
 };
-use ndarray::{Dimension, Ix2};
+use ndarray::{Dimension, Ix1, Ix2};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::ops::ControlFlow;
@@ -227,42 +227,35 @@ impl<T: Scalar> CpAls<T> {
         x: &Tensor<T, D>,
         norm: f64,
         unit: f64,
-        mut factors: Vec<Tensor<T, Ix2>>,
+        factors: Vec<Tensor<T, Ix2>>,
         mut watch: impl FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<Fit<Cp<T, D>>> {
-        let order = x.order();
         let halves = Half::both(x.shape());
-        let mut grams: Vec<Tensor<f64, Ix2>> = factors.iter().map(gram_of).collect::<Result<_>>()?;
-        let mut weights = Tensor::<T, Ix2>::ones([1, self.rank])?.to_device(x.device())?;
+        let mut state = State {
+            grams: factors.iter().map(gram_of).collect::<Result<_>>()?,
+            weights: Tensor::<T, Ix2>::ones([1, self.rank])?.to_device(x.device())?,
+            factors,
+        };
+        // The host waits for nothing anyway.
+        let mut careful = x.device().is_cpu();
         let mut history: Vec<f64> = Vec::new();
         let mut measured = false;
         let resolved = if T::DTYPE == DType::F64 { 1e-4 } else { 5e-2 };
         let mut stopped = Stop::Sweeps;
         for sweep in 0..self.sweeps.most {
-            let mut inner = 0.0;
-            for half in &halves {
-                let part = half.contract(x, &factors)?;
-                for mode in half.modes(order) {
-                    let m = part.mode(mode, &factors)?;
-                    let v = product_but(&grams, Some(mode), self.rank)?;
-                    let unscaled = solve(&m, &v)?;
-                    let (factor, norms) = unit_columns(&unscaled)?;
-                    weights = norms;
-                    if mode + 1 == order {
-                        // <X, X'> = sum of M_n * A_n, with the weights in.
-                        inner = crate::algebra::inner(&m, &unscaled)?;
-                    }
-                    grams[mode] = gram_of(&factor)?;
-                    factors[mode] = factor;
-                }
+            let before = state.clone();
+            let mut found = state.sweep(x, &halves, careful)?;
+            if found.near_singular {
+                careful = true;
+                state = before;
+                found = state.sweep(x, &halves, careful)?;
             }
-            let own = weighted_sum(&product_but(&grams, None, self.rank)?, &weights)?;
-            let squares = (norm * norm - 2.0 * inner + own).max(0.0);
+            let squares = (norm * norm - 2.0 * found.inner + found.own).max(0.0);
             let mut error = if norm > 0.0 { squares.sqrt() / norm } else { 0.0 };
             // Components that nearly cancel are far larger than X, and so is the rounding of their inner products.
-            measured = weights.norm()? > 10.0 * norm;
+            measured = found.weights > 10.0 * norm;
             if measured {
-                error = Cp::new(weights.index_mode(0, 0)?, factors.clone())?.relative_error(x)?;
+                error = Cp::new(state.weights.index_mode(0, 0)?, state.factors.clone())?.relative_error(x)?;
             }
             history.push(error);
             let progress = Progress { done: sweep + 1, total: self.sweeps.most, relative_error: Some(error) };
@@ -275,6 +268,7 @@ impl<T: Scalar> CpAls<T> {
                 break;
             }
         }
+        let State { factors, weights, .. } = state;
         let cp = Cp::new(weights.index_mode(0, 0)?, factors)?;
         // A start is a decomposition of X as it was given.
         let cp =
@@ -303,30 +297,98 @@ fn product_but(grams: &[Tensor<f64, Ix2>], but: Option<usize>, rank: usize) -> R
     crate::algebra::hadamard(&kept)
 }
 
-/// w^T V w: the squared norm of a CP tensor.
-fn weighted_sum<T: Scalar>(v: &Tensor<f64, Ix2>, weights: &Tensor<T, Ix2>) -> Result<f64> {
-    let w = weights.cast::<f64>()?;
-    w.matmul(v)?.matmul(&w.t())?.sum()
+/// Where a run stands between two sweeps. Clones share their blocks.
+#[derive(Clone)]
+struct State<T: Scalar> {
+    factors: Vec<Tensor<T, Ix2>>,
+    grams: Vec<Tensor<f64, Ix2>>,
+    /// `1 x R`.
+    weights: Tensor<T, Ix2>,
 }
 
-/// M V^-1 for a symmetric positive semidefinite V.
-fn solve<T: Scalar>(m: &Tensor<T, Ix2>, v: &Tensor<f64, Ix2>) -> Result<Tensor<T, Ix2>> {
-    let rhs = m.cast::<f64>()?.t();
-    // Beyond this the solution would be noise: M is rounded to T, and a direction of V as small as the share `cut` turns that into
-    // an error of eps / sqrt(cut) in the tensor.
-    let cut = 64.0 * T::epsilon().f64();
-    if let Ok(l) = v.cholesky() {
-        // The pivots tell how close to singular V is.
-        let host = l.to_host()?;
-        let view = host.view()?;
-        let pivots = view.diag().iter().fold((f64::INFINITY, 0.0f64), |(low, high), &p| (low.min(p), high.max(p)));
-        if pivots.0 > cut.sqrt() * pivots.1 {
-            return l.cholesky_solve(&rhs)?.t().cast();
+/// What a sweep says of itself.
+struct Found {
+    /// <X, X'>.
+    inner: f64,
+    /// <X', X'>.
+    own: f64,
+    /// The norm of the weights.
+    weights: f64,
+    /// Whether a V was so close to singular that its Cholesky factor should not have been used: the sweep is to be done again, carefully.
+    near_singular: bool,
+}
+
+impl<T: Scalar> State<T> {
+    /// One sweep over all modes. Unless it is careful, the host asks for numbers at the end only, all at once.
+    fn sweep<D: Dimension>(&mut self, x: &Tensor<T, D>, halves: &[Half], careful: bool) -> Result<Found> {
+        let (order, rank) = (x.order(), self.weights.shape()[1]);
+        let mut inner = None;
+        let mut pivots = Vec::new();
+        for half in halves {
+            let part = half.contract(x, &self.factors)?;
+            for mode in half.modes(order) {
+                let m = part.mode(mode, &self.factors)?;
+                let v = product_but(&self.grams, Some(mode), rank)?;
+                let unscaled = solve(&m, &v, (!careful).then_some(&mut pivots))?;
+                let (factor, norms) = unit_columns(&unscaled)?;
+                self.weights = norms;
+                if mode + 1 == order {
+                    // <X, X'> = sum of M_n * A_n, with the weights in.
+                    inner = Some(inner_unread(&m, &unscaled)?);
+                }
+                self.grams[mode] = gram_of(&factor)?;
+                self.factors[mode] = factor;
+            }
         }
+        let w = self.weights.cast::<f64>()?;
+        let number = |matrix: Tensor<f64, Ix2>| matrix.reshaped::<Ix1>(&[1]);
+        let own = number(w.matmul(&product_but(&self.grams, None, rank)?)?.matmul(&w.t())?)?;
+        let weights = number(w.matmul(&w.t())?)?;
+        let numbers = inner.iter().chain([&own, &weights]).chain(&pivots).collect::<Vec<_>>();
+        let numbers = Tensor::concat(&numbers, 0)?.to_vec()?;
+        let (sums, pivots) = numbers.split_at(3);
+        Ok(Found {
+            inner: sums[0],
+            own: sums[1],
+            weights: sums[2].sqrt(),
+            near_singular: pivots.chunks(2).any(|p| !well_conditioned::<T>(p)),
+        })
+    }
+}
+
+/// Directions of V as small as this share of its largest are noise: M is rounded to T, and such a direction turns that into an error of
+/// eps / sqrt(cut) in the tensor.
+fn cut<T: Scalar>() -> f64 {
+    64.0 * T::epsilon().f64()
+}
+
+/// Whether the smallest and the largest pivot of V say that it is far from singular.
+fn well_conditioned<T: Scalar>(pivots: &[f64]) -> bool {
+    pivots[0] > cut::<T>().sqrt() * pivots[1]
+}
+
+/// M V^-1 for a symmetric positive semidefinite V: by its Cholesky factor, and where V is close to singular by its eigenvalues without the
+/// vanishing ones. With a place for the pivots the factor is used whatever they say: whoever reads them later judges.
+fn solve<T: Scalar>(
+    m: &Tensor<T, Ix2>,
+    v: &Tensor<f64, Ix2>,
+    later: Option<&mut Vec<Tensor<f64, Ix1>>>,
+) -> Result<Tensor<T, Ix2>> {
+    let rhs = m.cast::<f64>()?.t();
+    let (l, pivots) = v.cholesky_unread()?;
+    let usable = match later {
+        Some(all) => {
+            all.push(pivots);
+            true
+        }
+        None => well_conditioned::<T>(&pivots.to_vec()?),
+    };
+    if usable {
+        return l.cholesky_solve(&rhs)?.t().cast();
     }
     let (values, vectors) = v.eigh()?;
     let values = values.to_vec()?;
-    let cut = values.first().copied().unwrap_or(0.0).max(0.0) * cut;
+    let cut = values.first().copied().unwrap_or(0.0).max(0.0) * cut::<T>();
     let inverse: Vec<f64> = values.iter().map(|&x| if x > cut { 1.0 / x } else { 0.0 }).collect();
     let inverse = Tensor::from_vec([1, inverse.len()], inverse)?.to_device(v.device())?;
     let scaled = vectors.mul(&inverse)?;

@@ -165,7 +165,12 @@ impl<T: Scalar> Hooi<T> {
             }
             let Some((mode, y)) = last else { break };
             let now = y.mode_product(mode, &factors[mode].t())?;
-            let share = if norm > 0.0 { now.norm()? / norm } else { 1.0 };
+            // The one number of a sweep that the host waits for. Factors were not looked at.
+            let kept = now.norm()?;
+            if !kept.is_finite() {
+                now.check_finite("Hooi::fit")?;
+            }
+            let share = if norm > 0.0 { kept / norm } else { 1.0 };
             core = Some(now);
             let error = ((1.0 - share) * (1.0 + share)).max(0.0).sqrt();
             history.push(error);

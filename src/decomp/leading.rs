@@ -275,5 +275,5 @@ pub(crate) fn refine<T: Scalar, D: Dimension>(
     let others: Vec<usize> = (0..x.order()).filter(|&m| m != mode).collect();
     let projected = contract(x, &[mode], q, &[0])?;
     let paired: Vec<usize> = (0..others.len()).collect();
-    Ok(contract(x, &others, &projected, &paired)?.into_order::<Ix2>()?.qr()?.q)
+    contract(x, &others, &projected, &paired)?.into_order::<Ix2>()?.orthonormal()
 }

@@ -3,7 +3,7 @@
 use super::scale::unit;
 use crate::{
     algebra::{MultiMode, gram, inner},
-    device::{gram::Precision, layout::checked_len},
+    device::{columns, gram::Precision, layout::checked_len},
     error::{Error, ErrorKind, Result},
     scalar::{DType, Scalar},
     tensor::{Part, Tensor, resolved},
@@ -370,11 +370,8 @@ pub(super) fn column_signs<T: Scalar>(matrix: &Tensor<T, Ix2>) -> Result<Tensor<
 
 /// The columns of a matrix divided by their norms, and the norms, `1 x R`. Zero columns stay as they are.
 pub(super) fn unit_columns<T: Scalar>(matrix: &Tensor<T, Ix2>) -> Result<(Tensor<T, Ix2>, Tensor<T, Ix2>)> {
-    let norms: Vec<T> =
-        (0..matrix.shape()[1]).map(|r| Ok(T::of(matrix.index_mode(1, r)?.norm()?))).collect::<Result<_>>()?;
-    let divisors = norms.iter().map(|&n| if n > T::zero() { n } else { T::one() }).collect();
-    let row = |row: Vec<T>| Tensor::from_vec([1, row.len()], row)?.to_device(matrix.device());
-    Ok((matrix.div(&row(divisors)?)?, row(norms)?))
+    let (columns, norms) = columns::unit(&matrix.storage, &matrix.layout)?;
+    Ok((Tensor::row_major(columns, matrix.shape()), Tensor::row_major(norms, &[1, matrix.shape()[1]])))
 }
 
 /// ||X - X'|| / ||X|| for an X' that is made slab by slab, for ranges of the first mode.

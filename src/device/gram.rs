@@ -1,5 +1,7 @@
 //! Gram matrices of unfoldings: `X_(n) X_(n)^T`, without forming the unfolding.
 
+#[cfg(feature = "cuda")]
+use super::reduce::Total;
 use super::{Device, Kind, cpu, layout::Layout, storage::Storage};
 use crate::{error::Result, scalar::Scalar};
 
@@ -12,11 +14,12 @@ pub(crate) enum Precision {
     Double,
 }
 
-/// A Gram matrix, and the sum of squares of the tensor as a double (which the kernel sees on its way).
+/// A Gram matrix.
 pub(crate) struct Gram {
     /// `n x n`, row-major, both triangles.
     pub(crate) matrix: Storage<f64>,
-    pub(crate) squares: f64,
+    /// The sum of squares of the tensor in doubles; none where the matrix's trace is as exact and nobody has looked yet.
+    pub(crate) squares: Option<f64>,
 }
 
 /// `X_(mode) X_(mode)^T` of the entries times `scale`; `scale` keeps squares of huge and tiny numbers representable.
@@ -32,10 +35,19 @@ pub(crate) fn gram<T: Scalar>(
     let mut matrix = Storage::uninit(device, n * n)?;
     let squares = match &device.0 {
         Kind::Cpu(cpu) => {
-            cpu::gram::gram(cpu, x.host("gram")?, layout, mode, precision, scale, matrix.host_mut("gram")?)
+            let (x, out) = (x.host("gram")?, matrix.host_mut("gram")?);
+            Some(cpu::gram::gram(cpu, x, layout, mode, precision, scale, out))
         }
         #[cfg(feature = "cuda")]
-        Kind::Cuda(gpu) => super::cuda::gram::gram(gpu, x, layout, mode, precision, scale, &mut matrix)?,
+        Kind::Cuda(gpu) => {
+            super::cuda::gram::gram(gpu, x, layout, mode, precision, scale, &mut matrix)?;
+            match precision {
+                Precision::Single => {
+                    Some(super::cuda::reduce::scaled_total(gpu, Total::Squares, x.cuda("gram")?, layout, scale)?)
+                }
+                Precision::Double => None,
+            }
+        }
     };
     Ok(Gram { matrix, squares })
 }

@@ -36,6 +36,16 @@ pub(crate) fn qr<T: Scalar>(device: &Device, a: &Storage<T>, at: &Layout) -> Res
     }
 }
 
+/// The Q of the thin QR alone, for a solver's next basis: nothing is looked at and nobody waits, so that an entry that is not finite
+/// is in the result.
+pub(crate) fn orthonormal<T: Scalar>(device: &Device, a: &Storage<T>, at: &Layout) -> Result<Placed<T>> {
+    match &device.0 {
+        Kind::Cpu(cpu) => cpu::linalg::qr(cpu, device, a.host("qr")?, at).map(|[q, _]| q),
+        #[cfg(feature = "cuda")]
+        Kind::Cuda(gpu) => super::cuda::linalg::orthonormal(gpu, device, a, at),
+    }
+}
+
 /// The lower Cholesky factor of a symmetric positive definite matrix; an error of kind `Convergence` where it is not. Only the
 /// lower triangle is read; the upper one of the result is zero.
 pub(crate) fn cholesky<T: Scalar>(device: &Device, a: &Storage<T>, at: &Layout) -> Result<Placed<T>> {
@@ -43,6 +53,20 @@ pub(crate) fn cholesky<T: Scalar>(device: &Device, a: &Storage<T>, at: &Layout) 
         Kind::Cpu(cpu) => cpu::linalg::cholesky(cpu, device, a.host("cholesky")?, at),
         #[cfg(feature = "cuda")]
         Kind::Cuda(gpu) => super::cuda::linalg::cholesky(gpu, device, a, at),
+    }
+}
+
+/// The same, and the smallest and the largest pivot, 0 and 1 where the matrix is not positive definite: then the factor is not to be
+/// used. On a GPU nobody waits for them.
+pub(crate) fn cholesky_unread<T: Scalar>(
+    device: &Device,
+    a: &Storage<T>,
+    at: &Layout,
+) -> Result<(Placed<T>, Placed<f64>)> {
+    match &device.0 {
+        Kind::Cpu(cpu) => Ok(cpu::linalg::cholesky_unread(cpu, device, a.host("cholesky")?, at)),
+        #[cfg(feature = "cuda")]
+        Kind::Cuda(gpu) => super::cuda::linalg::cholesky_unread(gpu, device, a, at),
     }
 }
 

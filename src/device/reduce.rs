@@ -77,6 +77,21 @@ pub(crate) fn dot<T: Scalar>((x, x_at): (&Storage<T>, &Layout), (y, y_at): (&Sto
     }
 }
 
+/// The same as a single number where the tensors are: on a GPU nobody waits for it.
+pub(crate) fn dot_unread<T: Scalar>(
+    (x, x_at): (&Storage<T>, &Layout),
+    (y, y_at): (&Storage<T>, &Layout),
+) -> Result<Storage<f64>> {
+    match &x.device().0 {
+        Kind::Cpu(_) => Ok(Storage::from_vec(x.device().clone(), vec![dot((x, x_at), (y, y_at))?])),
+        #[cfg(feature = "cuda")]
+        Kind::Cuda(gpu) => {
+            let sum = super::cuda::reduce::dot_unread(gpu, (x.cuda("inner")?, x_at), (y.cuda("inner")?, y_at))?;
+            Ok(Storage::from_cuda(x.device(), sum))
+        }
+    }
+}
+
 /// The position, in row-major order, of the first entry that is NaN or infinite.
 pub(crate) fn first_non_finite<T: Scalar>(x: &Storage<T>, layout: &Layout) -> Result<Option<usize>> {
     match &x.device().0 {

@@ -142,7 +142,8 @@ pub fn products<T: Scalar>(device: &Device) {
 }
 
 pub fn grams<T: Scalar>(device: &Device) {
-    for shape in [[6, 7, 8, 9], [5, 1, 5000, 1], [70, 3, 100, 2], [1, 9000, 3, 1], [40, 40, 1, 7]] {
+    // The last one is computed in bands.
+    for shape in [[6, 7, 8, 9], [5, 1, 5000, 1], [70, 3, 100, 2], [1, 9000, 3, 1], [40, 40, 1, 7], [2, 256, 3, 35]] {
         let a = normal::<T>(&shape, 6);
         let x = on(device, &a);
         for mode in 0..4 {
@@ -189,6 +190,42 @@ pub fn factorisations<T: Scalar>(device: &Device) {
         let error = there.scale(-T::one()).unwrap().cholesky().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Convergence);
     }
+    // More columns than a block has warps; more entries than one block takes; a Cholesky factor that cuSOLVER finds.
+    for (m, n) in [(70, 45), (45, 70), (1, 40), (1100, 256)] {
+        let a = matrix::<T>(m, n, 7);
+        let qr = on(device, &a).qr().unwrap();
+        close("Q R", &qr.q.matmul(&qr.r).unwrap(), &a);
+        close("Q^T Q", &qr.q.t().matmul(&qr.q).unwrap(), &Tensor::eye(m.min(n)).unwrap());
+    }
+    for n in [40, 257] {
+        let square = matrix::<T>(n, n, 7);
+        let square =
+            square.matmul(&square.t()).unwrap().add(&Tensor::eye(n).unwrap().scale(T::of(9.0)).unwrap()).unwrap();
+        close("cholesky", &on(device, &square).cholesky().unwrap(), &square.cholesky().unwrap());
+        let error = on(device, &square.scale(-T::one()).unwrap()).cholesky().unwrap_err();
+        assert!(error.message().contains("positive definite"), "{error}");
+    }
+    // Q is orthonormal whatever the columns are, and squares that leave the range of numbers do not matter.
+    let tiny = T::of(T::min_positive_value().f64() * 16.0);
+    for scale in [T::one(), T::of(1e20), T::of(T::max_value().f64() / 64.0), tiny] {
+        let columns = [[1.0, 2.0, 0.0, 1.0], [-1.0, -2.0, 0.0, 3.0], [2.0, 4.0, 0.0, 0.5], [0.0, 0.0, 0.0, 0.0]];
+        let a = Tensor::<T, Ix2>::from_fn([4, 4], |i| T::of(columns[i[0]][i[1]]) * scale).unwrap();
+        let qr = on(device, &a).qr().unwrap();
+        close("Q^T Q of dependent columns", &qr.q.t().matmul(&qr.q).unwrap(), &Tensor::eye(4).unwrap());
+        let [unscaled, wanted] = [qr.r.scale(T::one() / scale).unwrap(), a.scale(T::one() / scale).unwrap()];
+        if scale != tiny {
+            close("Q R of dependent columns", &qr.q.matmul(&unscaled).unwrap(), &wanted);
+        }
+        let there = Tucker::<T, Ix1>::new(on(device, &Tensor::<T, Ix1>::ones([4]).unwrap()), vec![on(device, &a)]);
+        let [there, here] = [
+            there.unwrap().normalize().unwrap(),
+            Tucker::<T, Ix1>::new(Tensor::ones([4]).unwrap(), vec![a.clone()]).unwrap().normalize().unwrap(),
+        ];
+        close("columns of length one", &there.factors()[0], &here.factors()[0]);
+        close("their lengths", there.core(), here.core());
+    }
+    let bad = Tensor::<T, Ix2>::from_fn([5, 3], |i| if i == [3, 1] { T::nan() } else { T::one() }).unwrap();
+    assert_eq!(on(device, &bad).qr().unwrap_err().kind(), ErrorKind::Value);
 }
 
 pub fn solvers<T: Scalar>(device: &Device) {
@@ -211,6 +248,14 @@ pub fn solvers<T: Scalar>(device: &Device) {
     near::<f32>("HOOI", hooi(&x).relative_error, hooi(&a).relative_error, 1.0);
     let cp = |x: &Tensor<T, Ix3>| CpAls::rank(3).seed(7).exactly(3).fit(x).unwrap();
     near::<f32>("CP-ALS", cp(&x).relative_error, cp(&a).relative_error, 1.0);
+    // Components that are the same: V is singular, and every sweep is done again with care.
+    let same: Vec<Tensor<T, Ix2>> =
+        [20, 21, 22].iter().map(|&n| Tensor::from_fn([n, 2], |i| T::of(1.0 + i[0] as f64)).unwrap()).collect();
+    let collinear = |x: &Tensor<T, Ix3>| {
+        let start = CpStart::Given(same.iter().map(|f| f.to_device(x.device()).unwrap()).collect());
+        CpAls::rank(2).start(start).exactly(2).fit(x).unwrap()
+    };
+    near::<f32>("CP-ALS from collinear factors", collinear(&x).relative_error, collinear(&a).relative_error, 1.0);
 }
 
 /// The same numbers twice, to the last bit.

@@ -1,8 +1,8 @@
-//! The columnwise contraction on the host: one pass over Y.
+//! The columnwise contraction on the host, one pass over Y, and columns of length one.
 
 use super::{Cpu, elementwise::rows, vectorized};
 use crate::{
-    device::{columns::Columns, gemm::Matrix},
+    device::{columns::Columns, gemm::Matrix, layout::Layout},
     scalar::Scalar,
 };
 
@@ -38,4 +38,25 @@ pub(crate) fn contract<T: Scalar>(cpu: &Cpu, s: Columns, y: &[T], (b, b_at): (&[
             },
         )
     });
+}
+
+pub(crate) fn unit<T: Scalar>(x: &[T], layout: &Layout, out: &mut [T], norms: &mut [T]) {
+    let (rows, cols) = (layout.shape()[0], layout.shape()[1]);
+    let at = |r: usize, c: usize| {
+        let moved = r as isize * layout.strides()[0] + c as isize * layout.strides()[1];
+        x[layout.offset().wrapping_add_signed(moved)]
+    };
+    for (c, to) in norms.iter_mut().enumerate() {
+        // NaN in a column is its norm.
+        let larger = |a: f64, b: f64| if b > a || b.is_nan() { b } else { a };
+        let largest = (0..rows).map(|r| at(r, c).f64().abs()).fold(0.0, larger);
+        let share = |r: usize| at(r, c).f64() / largest;
+        let norm = match largest > 0.0 && largest.is_finite() {
+            true => largest * (0..rows).map(|r| share(r) * share(r)).sum::<f64>().sqrt(),
+            false => largest,
+        };
+        *to = T::of(norm);
+        let length = if *to > T::zero() { *to } else { T::one() };
+        (0..rows).for_each(|r| out[r * cols + c] = at(r, c) / length);
+    }
 }

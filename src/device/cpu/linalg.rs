@@ -166,6 +166,19 @@ pub(crate) fn cholesky<T: Scalar>(cpu: &Cpu, device: &Device, a: &[T], at: &Layo
     Ok(placed(device, l.as_ref()))
 }
 
+pub(crate) fn cholesky_unread<T: Scalar>(cpu: &Cpu, device: &Device, a: &[T], at: &Layout) -> (Placed<T>, Placed<f64>) {
+    let found = cholesky(cpu, device, a, at);
+    let pivots = |l: &Placed<T>| -> Option<Vec<f64>> {
+        let (block, n) = (l.0.host("cholesky").ok()?, at.shape()[0]);
+        let pivots = (0..n).map(|i| block[i * n + i].f64());
+        Some(vec![pivots.clone().fold(f64::INFINITY, f64::min), pivots.fold(0.0, f64::max)])
+    };
+    match found.ok().and_then(|l| pivots(&l).map(|p| (l, p))) {
+        Some((l, pivots)) => (l, vector(device, pivots)),
+        None => (placed(device, matrix(a, at)), vector(device, vec![0.0, 1.0])),
+    }
+}
+
 pub(crate) fn cholesky_solve<T: Scalar>(
     cpu: &Cpu,
     device: &Device,

@@ -1,4 +1,4 @@
-//! The columnwise contraction on a GPU: one pass over Y.
+//! The columnwise contraction on a GPU, one pass over Y, and columns of length one.
 #![allow(unsafe_code)]
 
 use super::{
@@ -46,4 +46,37 @@ pub(crate) fn contract<T: Scalar>(
     let name = format!("columns_{}", T::DTYPE);
     // SAFETY: both operands were checked to lie in their blocks; the result holds as many entries and is the caller's alone.
     unsafe { gpu.launch("mttkrp", (Source::Contract, &name), launch::heavy(len), &args) }
+}
+
+pub(crate) fn unit<T: Scalar>(
+    gpu: &Cuda,
+    x: &Storage<T>,
+    layout: &Layout,
+    out: &mut Storage<T>,
+    norms: &mut Storage<T>,
+) -> Result<()> {
+    const NAME: &str = "unit columns";
+    let (x, out, norms) = (x.cuda(NAME)?, out.cuda_mut(NAME)?, norms.cuda_mut(NAME)?);
+    check(NAME, x.len(), layout);
+    let ([rows, cols], [row_step, col_step]) = (two(layout.shape()), two(layout.strides()));
+    assert!(out.len() == rows * cols && norms.len() == cols, "{NAME}: the results' lengths");
+    if cols == 0 {
+        return Ok(());
+    }
+    if rows == 0 {
+        return norms.clear();
+    }
+    let pointers = [x.at(layout.offset()), out.at(0), norms.at(0)].map(Arg::Pointer);
+    let sizes = [int(rows), int(cols), Arg::Int(row_step as i64), Arg::Int(col_step as i64)];
+    let name = format!("unit_columns_{}", T::DTYPE);
+    // SAFETY: the matrix was checked to lie in its block; the results hold as many entries and columns and are the caller's alone.
+    unsafe {
+        let args = [pointers.as_slice(), &sizes].concat();
+        gpu.launch(NAME, (Source::Linalg, &name), launch::items(cols), &args)
+    }
+}
+
+/// The sizes or strides of a matrix.
+fn two<N: Copy>(of: &[N]) -> [N; 2] {
+    [of[0], of[1]]
 }

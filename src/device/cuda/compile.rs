@@ -26,6 +26,7 @@ pub(crate) enum Source {
     Conv,
     Depthwise,
     Attention,
+    Linalg,
 }
 
 impl Source {
@@ -48,6 +49,7 @@ impl Source {
         Source::Conv,
         Source::Depthwise,
         Source::Attention,
+        Source::Linalg,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -69,6 +71,7 @@ impl Source {
             Source::Conv => "conv",
             Source::Depthwise => "depthwise",
             Source::Attention => "attention",
+            Source::Linalg => "linalg",
         }
     }
 
@@ -92,6 +95,7 @@ impl Source {
             Source::Conv => include_str!("kernels/conv.cu"),
             Source::Depthwise => include_str!("kernels/depthwise.cu"),
             Source::Attention => include_str!("kernels/attention.cu"),
+            Source::Linalg => include_str!("kernels/linalg.cu"),
         };
         [include_str!("kernels/common.cuh"), self.shared(), own].concat()
     }

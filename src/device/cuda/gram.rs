@@ -12,7 +12,6 @@ use super::{
     elementwise::{check, pack, start},
     gemm::product,
     launch::{self, Arg, Nest, int},
-    reduce::scaled_total,
 };
 use crate::{
     device::{
@@ -20,7 +19,6 @@ use crate::{
         gemm::{Batch, Gemm, Matrix},
         gram::Precision,
         layout::{Layout, Modes, loops},
-        reduce::Total,
         storage::Storage,
     },
     error::Result,
@@ -37,7 +35,7 @@ const PRODUCTS: usize = 1 << 24;
 /// Entries that are gathered at a time.
 const SCRATCH: usize = 1 << 24;
 
-/// Writes the Gram matrix into `out` (n x n) and returns the sum of squares.
+/// Writes the Gram matrix into `out` (n x n).
 pub(crate) fn gram<T: Scalar>(
     gpu: &Cuda,
     x: &Storage<T>,
@@ -46,7 +44,7 @@ pub(crate) fn gram<T: Scalar>(
     precision: Precision,
     scale: f64,
     out: &mut Storage<f64>,
-) -> Result<f64> {
+) -> Result<()> {
     // Solvers decide by these: in full precision, whatever products are computed in.
     let gpu = &gpu.clone().with_precision(device::precision::Precision::F32);
     let (x, out) = (x.cuda("gram")?, out.cuda_mut("gram")?);
@@ -55,13 +53,12 @@ pub(crate) fn gram<T: Scalar>(
     assert_eq!(out.len(), n * n, "gram: the result's length");
     out.clear()?;
     if layout.len() == 0 {
-        return Ok(0.0);
+        return Ok(());
     }
     match precision {
-        Precision::Single => sum_of_products::<T, f32>(gpu, x, layout, mode, scale, out)?,
-        Precision::Double => sum_of_products::<T, f64>(gpu, x, layout, mode, scale, out)?,
+        Precision::Single => sum_of_products::<T, f32>(gpu, x, layout, mode, scale, out),
+        Precision::Double => sum_of_products::<T, f64>(gpu, x, layout, mode, scale, out),
     }
-    scaled_total(gpu, Total::Squares, x, layout, scale)
 }
 
 /// Pieces of the unfolding that are read in place: `before` groups of `pieces` matrices of `n x width`, and one of `n x tail` behind each
@@ -149,7 +146,14 @@ fn sum_of_products<T: Scalar, W: Scalar>(
     gathered::<T, W>(gpu, x, layout, mode, scale, most, out)
 }
 
-/// Adds `A A^T` for a batch of matrices A of `n x width` to the result.
+/// Into how many bands of rows a Gram matrix is cut, so that the blocks above the diagonal need not be computed: as many as leave blocks that
+/// are a tile of cuBLAS's large kernels.
+fn bands(n: usize) -> usize {
+    [8, 4, 2].into_iter().find(|bands| n % bands == 0 && n / bands >= 128).unwrap_or(1)
+}
+
+/// Adds `A A^T` for a batch of matrices A of `n x width` to the result. What lies above the diagonal's blocks is left as it was: the kernel
+/// that adds up reads one triangle.
 fn add_products<W: Scalar>(
     gpu: &Cuda,
     x: &CudaBlock<W>,
@@ -160,20 +164,27 @@ fn add_products<W: Scalar>(
 ) -> Result<()> {
     let count = outer.0 * inner.0;
     let mut products = gpu.allocate::<W>(count * n * n)?;
-    let step = |(size, stride): (usize, isize), c: usize| Batch { size, a: stride, b: stride, c: c as isize };
-    let p = Gemm {
-        m: n,
-        n,
-        k: width,
-        a,
-        b: a.t(),
-        c: Matrix { offset: 0, rows: n as isize, cols: 1 },
-        batch: [step(outer, inner.0 * n * n), step(inner, n * n)].into_iter().collect(),
-        sum: Modes::new(),
-        alpha: W::one(),
-        beta: W::zero(),
-    };
-    product(gpu, &p, x, x, &mut products)?;
+    let bands = bands(n);
+    let side = n / bands;
+    let rows = |bands: usize| (bands * side) as isize * a.rows;
+    // The blocks `below` bands under the diagonal, of which there are fewer the lower they lie.
+    for below in 0..bands {
+        let step = |(size, stride): (usize, isize), c: usize| Batch { size, a: stride, b: stride, c: c as isize };
+        let along = step((bands - below, rows(1)), side * (n + 1));
+        let p = Gemm {
+            m: side,
+            n: side,
+            k: width,
+            a: Matrix { offset: a.offset.wrapping_add_signed(rows(below)), ..a },
+            b: a.t(),
+            c: Matrix { offset: below * side * n, rows: n as isize, cols: 1 },
+            batch: [step(outer, inner.0 * n * n), step(inner, n * n), along].into_iter().collect(),
+            sum: Modes::new(),
+            alpha: W::one(),
+            beta: W::zero(),
+        };
+        product(gpu, &p, x, x, &mut products)?;
+    }
     let args = [Arg::Pointer(products.at(0)), Arg::Pointer(out.at(0)), int(n), int(count), Arg::Int(1)];
     let name = format!("gather_sum_{}", W::DTYPE);
     // SAFETY: `products` holds `count` matrices of n x n, the result one, which is the caller's alone.

@@ -261,6 +261,11 @@ pub(crate) fn summing_row_kernel(bytes: usize, rows: usize, n: usize) -> RowKern
     kernel
 }
 
+/// The one block that factors a small matrix.
+pub(crate) fn alone() -> Geometry {
+    Geometry { blocks: 1, threads: (1024, 1) }
+}
+
 /// Blocks of 32 x 32 threads for as many columns, 32 each.
 pub(crate) fn columns(count: usize) -> Geometry {
     Geometry { blocks: count.div_ceil(32).clamp(1, 1 << 20) as u32, threads: (32, 32) }
@@ -353,7 +358,6 @@ pub(crate) const KERNELS: &[(Source, &str, &str)] = &[
     (Source::Contract, "gather_f32_f64", "ppiiiiiind"),
     (Source::Contract, "gather_f64_f32", "ppiiiiiind"),
     (Source::Contract, "gather_f64_f64", "ppiiiiiind"),
-    (Source::Contract, "triangle_*", "piii"),
     (Source::Reduce, "total_scaled_*", "ppiid"),
     (Source::Reduce, "fold_*", "pppiii"),
     (Source::Activation, "activate_0_*", "ppi"),
@@ -475,6 +479,10 @@ pub(crate) const KERNELS: &[(Source, &str, &str)] = &[
     (Source::Depthwise, "depthwise_finish_*", "ppiii"),
     (Source::Attention, "soften_*", "ppppiiitiiiiiin"),
     (Source::Attention, "soften_back_*", "pppppppiiitiiiiiinn"),
+    (Source::Linalg, "householder_*", "pppii"),
+    (Source::Linalg, "cholesky_*", "ppi"),
+    (Source::Linalg, "unit_columns_*", "pppiiii"),
+    (Source::Linalg, "triangle_*", "piii"),
 ];
 
 /// Every kernel by its full name, with its arguments by letter.

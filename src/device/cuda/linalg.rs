@@ -32,7 +32,7 @@ fn keep_triangle<T: Scalar>(gpu: &Cuda, a: &mut CudaBlock<T>, rows: usize, cols:
     let args = [Arg::Pointer(a.at(0)), int(rows), int(cols), Arg::Int(lower as i64)];
     let name = format!("triangle_{}", T::DTYPE);
     // SAFETY: the block holds rows x cols entries and is the caller's alone.
-    unsafe { gpu.launch("triangle", (Source::Contract, &name), launch::heavy(rows * cols), &args) }
+    unsafe { gpu.launch("triangle", (Source::Linalg, &name), launch::heavy(rows * cols), &args) }
 }
 
 fn columns<T: Scalar>(device: &Device, block: CudaBlock<T>, rows: usize, cols: usize) -> Placed<T> {
@@ -108,37 +108,91 @@ pub(crate) fn svd<T: Scalar>(gpu: &Cuda, device: &Device, a: &Storage<T>, at: &L
     Ok([sized(u, m), vector(device, values), sized(v, n)])
 }
 
+/// Matrices of at most so many entries are brought to triangular form by one block, which keeps them in its cache; larger ones by cuSOLVER.
+const ONE_BLOCK: usize = 1 << 18;
+
+/// Sides of a matrix whose Cholesky factor one block finds before cuSOLVER would.
+const ONE_BLOCK_SIDE: usize = 256;
+
+/// The reflectors of a QR factorisation with R above them, column-major, and Q. Nobody waits: that a number is not finite shows in
+/// the result.
+fn householder<T: Scalar>(gpu: &Cuda, a: &CudaBlock<T>, at: &Layout) -> Result<(CudaBlock<T>, CudaBlock<T>)> {
+    let (m, n) = (at.shape()[0], at.shape()[1]);
+    let k = m.min(n);
+    let mut factored = column_major(gpu, a, at)?;
+    if k == 0 {
+        return Ok((factored, gpu.allocate(0)?));
+    }
+    let mut tau = gpu.allocate(k)?;
+    if m * n > ONE_BLOCK {
+        solver::geqrf(gpu, (m, n), &mut factored, &mut tau)?;
+        let mut q = pack(gpu, &factored, &Layout::contiguous(&[m * k]))?;
+        solver::orgqr(gpu, (m, k), &mut q, &tau)?;
+        return Ok((factored, q));
+    }
+    let q = gpu.allocate(m * k)?;
+    let args = [Arg::Pointer(factored.at(0)), Arg::Pointer(tau.at(0)), Arg::Pointer(q.at(0)), int(m), int(n)];
+    let name = format!("householder_{}", T::DTYPE);
+    // SAFETY: the blocks hold m x n, k and m x k entries, and are ours.
+    unsafe { gpu.launch("qr", (Source::Linalg, &name), launch::alone(), &args)? };
+    Ok((factored, q))
+}
+
 pub(crate) fn qr<T: Scalar>(gpu: &Cuda, device: &Device, a: &Storage<T>, at: &Layout) -> Result<[Placed<T>; 2]> {
     let (m, n) = (at.shape()[0], at.shape()[1]);
     let k = m.min(n);
-    let mut factored = column_major(gpu, a.cuda("qr")?, at)?;
+    let (factored, q) = householder(gpu, a.cuda("qr")?, at)?;
     if k == 0 {
-        return Ok([columns(device, gpu.allocate(0)?, m, 0), columns(device, factored, 0, n)]);
+        return Ok([columns(device, q, m, 0), columns(device, factored, 0, n)]);
     }
-    let mut tau = gpu.allocate(k)?;
-    solver::geqrf(gpu, (m, n), &mut factored, &mut tau)?;
     // R column by column: the first k rows of every column.
     let mut r = pack(gpu, &factored, &Layout::new(&[n, k], &[m as isize, 1], 0))?;
     keep_triangle(gpu, &mut r, k, n, false)?;
-    solver::orgqr(gpu, (m, k), &mut factored, &tau)?;
-    Ok([columns(device, factored, m, k), columns(device, r, k, n)])
+    Ok([columns(device, q, m, k), columns(device, r, k, n)])
+}
+
+pub(crate) fn orthonormal<T: Scalar>(gpu: &Cuda, device: &Device, a: &Storage<T>, at: &Layout) -> Result<Placed<T>> {
+    let (_, q) = householder(gpu, a.cuda("qr")?, at)?;
+    Ok(columns(device, q, at.shape()[0], at.shape()[0].min(at.shape()[1])))
 }
 
 pub(crate) fn cholesky<T: Scalar>(gpu: &Cuda, device: &Device, a: &Storage<T>, at: &Layout) -> Result<Placed<T>> {
     let n = at.shape()[0];
-    let mut l = column_major(gpu, a.cuda("cholesky")?, at)?;
-    if n == 0 {
-        return Ok(columns(device, l, 0, 0));
-    }
-    keep_triangle(gpu, &mut l, n, n, true)?;
-    check_finite(gpu, "cholesky", &l, at)?;
-    if solver::potrf(gpu, n, &mut l)? != 0 {
+    let definite = if n <= ONE_BLOCK_SIDE {
+        let (l, pivots) = cholesky_unread(gpu, device, a, at)?;
+        (n == 0 || pivots.0.cuda("cholesky")?.first()? > 0.0).then_some(l)
+    } else {
+        let mut l = column_major(gpu, a.cuda("cholesky")?, at)?;
+        keep_triangle(gpu, &mut l, n, n, true)?;
+        let definite = solver::potrf(gpu, n, &mut l)? == 0;
+        // The routine may use the other triangle as scratch.
+        keep_triangle(gpu, &mut l, n, n, true)?;
+        definite.then(|| columns(device, l, n, n))
+    };
+    let Some(l) = definite else {
+        let mut lower = column_major(gpu, a.cuda("cholesky")?, at)?;
+        keep_triangle(gpu, &mut lower, n, n, true)?;
+        check_finite(gpu, "cholesky", &lower, at)?;
         let message = format!("the {n} x {n} matrix is not positive definite to working precision");
         return Err(Error::new(ErrorKind::Convergence, "cholesky", message));
-    }
-    // The routine may use the other triangle as scratch.
-    keep_triangle(gpu, &mut l, n, n, true)?;
-    Ok(columns(device, l, n, n))
+    };
+    Ok(l)
+}
+
+pub(crate) fn cholesky_unread<T: Scalar>(
+    gpu: &Cuda,
+    device: &Device,
+    a: &Storage<T>,
+    at: &Layout,
+) -> Result<(Placed<T>, Placed<f64>)> {
+    let n = at.shape()[0];
+    let l = column_major(gpu, a.cuda("cholesky")?, at)?;
+    let pivots = gpu.allocate::<f64>(2)?;
+    let args = [Arg::Pointer(l.at(0)), Arg::Pointer(pivots.at(0)), int(n)];
+    let name = format!("cholesky_{}", T::DTYPE);
+    // SAFETY: the blocks hold n x n and two numbers, and are ours.
+    unsafe { gpu.launch("cholesky", (Source::Linalg, &name), launch::alone(), &args)? };
+    Ok((columns(device, l, n, n), vector(device, pivots)))
 }
 
 pub(crate) fn cholesky_solve<T: Scalar>(

@@ -147,25 +147,28 @@ pub(crate) fn dot<T: Scalar>(
     (x, x_at): (&Storage<T>, &Layout),
     (y, y_at): (&Storage<T>, &Layout),
 ) -> Result<f64> {
-    dot_blocks(gpu, (x.cuda("inner")?, x_at), (y.cuda("inner")?, y_at))
+    dot_unread(gpu, (x.cuda("inner")?, x_at), (y.cuda("inner")?, y_at))?.first()
 }
 
-fn dot_blocks<T: Scalar>(
+/// The inner product as a single number that stays on the GPU.
+pub(crate) fn dot_unread<T: Scalar>(
     gpu: &Cuda,
     (x, x_at): (&CudaBlock<T>, &Layout),
     (y, y_at): (&CudaBlock<T>, &Layout),
-) -> Result<f64> {
+) -> Result<CudaBlock<f64>> {
     check("inner", x.len(), x_at);
     check("inner", y.len(), y_at);
     assert_eq!(x_at.shape(), y_at.shape(), "inner: the operands' shapes");
     let len = x_at.len();
+    let mut out = gpu.allocate::<f64>(1)?;
     if len == 0 {
-        return Ok(0.0);
+        out.clear()?;
+        return Ok(out);
     }
     let Some(nest) = Nest::new(&loops([x_at, y_at])) else {
         let (x, y) = (pack(gpu, x, x_at)?, pack(gpu, y, y_at)?);
         let plain = Layout::contiguous(&[len]);
-        return dot_blocks(gpu, (&x, &plain), (&y, &plain));
+        return dot_unread(gpu, (&x, &plain), (&y, &plain));
     };
     let geometry = launch::total(len);
     let partial = gpu.allocate::<f64>(geometry.blocks as usize)?;
@@ -173,7 +176,8 @@ fn dot_blocks<T: Scalar>(
     let name = format!("dot_{}", T::DTYPE);
     // SAFETY: the layouts lie in their blocks; each block of threads writes its own one of `partial`.
     unsafe { gpu.launch("inner", (Source::Reduce, &name), geometry, &args)? };
-    finished(gpu, "inner", &partial, 0)
+    finish_scaled(gpu, "inner", &partial, Scaled { total: Total::Sum, factor: 1.0 }, &mut out)?;
+    Ok(out)
 }
 
 pub(crate) fn first_non_finite<T: Scalar>(gpu: &Cuda, x: &Storage<T>, layout: &Layout) -> Result<Option<usize>> {

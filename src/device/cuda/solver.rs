@@ -1,6 +1,7 @@
 //! cuSOLVER's factorisations for both scalar types. Matrices are column-major without gaps; addresses are of blocks on the GPU.
 //!
-//! Each function finds the workspace, runs, and waits for the outcome that the routine leaves on the device.
+//! Each function finds the workspace and runs; those that may fail on the numbers wait for the outcome that the routine leaves on the
+//! device. The others could only refuse an argument, which the call itself tells.
 #![allow(unsafe_code)]
 
 use super::{
@@ -151,7 +152,7 @@ pub(crate) fn geqrf<T: Scalar>(
     (m, n): (usize, usize),
     a: &mut CudaBlock<T>,
     tau: &mut CudaBlock<T>,
-) -> Result<i32> {
+) -> Result<()> {
     const NAME: &str = "qr";
     assert!(a.len() >= m * n && tau.len() >= m.min(n));
     let (m, n) = (side(NAME, m)?, side(NAME, n)?);
@@ -191,8 +192,7 @@ pub(crate) fn geqrf<T: Scalar>(
                 info.at(0) as *mut _
             )
         }
-    })?;
-    outcome(NAME, &info)
+    })
 }
 
 /// The first k columns of Q over the reflectors that [`geqrf`] left in the first k columns of `a`; k <= m.
@@ -201,7 +201,7 @@ pub(crate) fn orgqr<T: Scalar>(
     (m, k): (usize, usize),
     a: &mut CudaBlock<T>,
     tau: &CudaBlock<T>,
-) -> Result<i32> {
+) -> Result<()> {
     const NAME: &str = "qr";
     assert!(k <= m && a.len() >= m * k && tau.len() >= k);
     let (m, k) = (side(NAME, m)?, side(NAME, k)?);
@@ -244,8 +244,7 @@ pub(crate) fn orgqr<T: Scalar>(
                 info.at(0) as *mut _
             )
         }
-    })?;
-    outcome(NAME, &info)
+    })
 }
 
 /// The lower Cholesky factor over the lower triangle of `a`; positive where a leading minor is not positive definite.
@@ -299,7 +298,7 @@ pub(crate) fn potrs<T: Scalar>(
     (n, k): (usize, usize),
     l: &CudaBlock<T>,
     b: &mut CudaBlock<T>,
-) -> Result<i32> {
+) -> Result<()> {
     const NAME: &str = "solve";
     assert!(l.len() >= n * n && b.len() >= n * k);
     let (n, k) = (side(NAME, n)?, side(NAME, k)?);
@@ -324,6 +323,5 @@ pub(crate) fn potrs<T: Scalar>(
                 info.at(0) as *mut _
             )
         }
-    })?;
-    outcome(NAME, &info)
+    })
 }

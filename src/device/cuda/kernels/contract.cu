@@ -59,18 +59,6 @@ GATHER(f32, float, f64, double)
 GATHER(f64, double, f32, float)
 GATHER(f64, double, f64, double)
 
-// Zeros above (lower = 1) or below the diagonal of a column-major matrix without gaps.
-template <typename T>
-static __device__ void triangle(T* a, i64 rows, i64 cols, i64 lower) {
-    for (i64 o = FIRST; o < rows * cols; o += STEP) {
-        const i64 row = o % rows, col = o / rows;
-        if (lower ? row < col : row > col) a[o] = (T)0;
-    }
-}
-
-extern "C" __global__ void triangle_f32(float* a, i64 rows, i64 cols, i64 lower) { triangle<float>(a, rows, cols, lower); }
-extern "C" __global__ void triangle_f64(double* a, i64 rows, i64 cols, i64 lower) { triangle<double>(a, rows, cols, lower); }
-
 // The addresses of the three operands of a product at each of `len` steps, one operand after the other. Strides are in bytes.
 extern "C" __global__ void addresses(u64 a, u64 b, u64 c, u64* out, i64 len, Nest ab, Nest cc) {
     for (i64 i = FIRST; i < len; i += STEP) {
