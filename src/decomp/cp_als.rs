@@ -209,7 +209,7 @@ impl<T: Scalar> CpAls<T> {
                 .map(|mode| {
                     let n = x.shape()[mode];
                     let kept = self.rank.min(n);
-                    let vectors = leading(x, mode, Want::Rank(kept), Method::Gram, 1.0)?.factor::<T>(kept)?;
+                    let vectors = leading(x, mode, Want::Rank(kept), Method::Gram, 1.0)?.factor(kept)?;
                     let vectors = vectors.to_device(x.device())?;
                     if kept == self.rank {
                         return Ok(vectors);

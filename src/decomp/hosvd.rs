@@ -143,7 +143,7 @@ impl Hosvd {
 }
 
 /// Whether the squares of a tensor are out of range although it is finite and not zero; an error where it is not finite.
-pub(super) fn needs_scaling<T: Scalar, D: Dimension>(x: &Tensor<T, D>, found: &Leading) -> Result<bool> {
+pub(super) fn needs_scaling<T: Scalar, D: Dimension>(x: &Tensor<T, D>, found: &Leading<T, D>) -> Result<bool> {
     if found.total.is_finite() && found.total >= 1e-280 {
         return Ok(false);
     }

@@ -299,7 +299,7 @@ impl<T: Scalar, D: Dimension> State<T, D> {
     ///
     /// What the spectrum says is only as exact as the Gram matrix: what was really lost is the difference of norms, where that is
     /// resolved at all, and one more vector is taken until it fits.
-    fn apply_within(&mut self, x: &Tensor<T, D>, mode: usize, allowed: f64, found: &Leading) -> Result<()> {
+    fn apply_within(&mut self, x: &Tensor<T, D>, mode: usize, allowed: f64, found: &Leading<T, D>) -> Result<()> {
         let before = (self.rest.clone(), self.lost);
         let n = found.energies.len();
         let mut rank = found.rank_within(allowed);
@@ -321,10 +321,8 @@ impl<T: Scalar, D: Dimension> State<T, D> {
     }
 
     /// Projects on the first `rank` vectors.
-    fn apply(&mut self, x: &Tensor<T, D>, mode: usize, rank: usize, found: &Leading) -> Result<()> {
-        let factor = found.factor::<T>(rank)?.to_device(x.device())?;
-        let y = self.rest.as_ref().unwrap_or(x);
-        let projected = y.mode_product(mode, &factor.t())?;
+    fn apply(&mut self, x: &Tensor<T, D>, mode: usize, rank: usize, found: &Leading<T, D>) -> Result<()> {
+        let (factor, projected) = found.project(self.rest.as_ref().unwrap_or(x), mode, rank)?;
         self.lost += found.tail(rank);
         self.rest = Some(projected);
         self.factors[mode] = Some(factor);

@@ -1,7 +1,7 @@
 //! A step of an optimiser: every entry of every parameter, its gradient and its moments, visited once.
 
 use super::{
-    Kind, cpu,
+    Device, Kind, cpu,
     storage::{Flat, FlatMut},
 };
 use crate::{error::Result, scalar::Scalar};
@@ -44,15 +44,97 @@ pub(crate) struct Slot<'a, T: Scalar> {
     pub(crate) moments: Moments<FlatMut<'a, T>>,
 }
 
-/// Steps all parameters at once. An error leaves all of them as they were.
-pub(crate) fn step<T: Scalar>(slots: Vec<Slot<'_, T>>) -> Result<()> {
-    let Some(first) = slots.first() else { return Ok(()) };
+impl Update {
+    /// The same for gradients that are multiplied by a factor more.
+    pub(crate) fn shortened(mut self, by: f64) -> Self {
+        match &mut self {
+            Self::Descent { scale, .. } | Self::Momentum { scale, .. } | Self::Adam(Adam { scale, .. }) => *scale *= by,
+        }
+        self
+    }
+}
+
+/// What decides whether, and how far, a step goes.
+pub(crate) struct Limit<'a, T: Scalar> {
+    /// The factor of all gradients, which their norm is taken with.
+    pub(crate) scale: f64,
+    /// The largest norm: longer gradients are made so short.
+    pub(crate) most: Option<f64>,
+    /// The losses that the gradients are of: nothing moves unless all of them are finite.
+    pub(crate) losses: Option<Flat<'a, T>>,
+}
+
+/// What a step found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Judged {
+    /// The norm of all gradients.
+    pub(crate) norm: f64,
+    /// By what they were made shorter.
+    pub(crate) shorter: f64,
+    /// The sum of the losses.
+    pub(crate) losses: f64,
+    /// Not where a loss is not finite, nor where the gradients' squares leave the range of doubles or vanish: who needs their norm has to find it
+    /// in another way then.
+    pub(crate) moved: bool,
+}
+
+/// A limit's verdict on gradients whose squares add up to `squares`.
+fn judge<T: Scalar>(limit: &Limit<'_, T>, squares: f64, losses: f64) -> Judged {
+    let norm = squares.sqrt() * limit.scale.abs();
+    let shorter = shorter(limit.most, norm);
+    let moved = squares.is_finite() && squares > LEAST_SQUARES && norm.is_finite() && losses.is_finite();
+    Judged { norm, shorter, losses, moved }
+}
+
+/// Sums of squares up to here may have lost some to underflow.
+pub(crate) const LEAST_SQUARES: f64 = 1e-280;
+
+/// What gradients of a norm are multiplied with for a norm of `most`, as by `torch.nn.utils.clip_grad_norm_`.
+pub(crate) fn shorter(most: Option<f64>, norm: f64) -> f64 {
+    most.map_or(1.0, |most| (most / (norm + 1e-6)).min(1.0))
+}
+
+/// Steps all parameters at once, as far as the limit lets them; on a GPU the host waits for the verdict alone, after the step. An error leaves
+/// all parameters as they were.
+pub(crate) fn step_within<T: Scalar>(slots: Vec<Slot<'_, T>>, limit: &Limit<'_, T>) -> Result<Judged> {
+    let of_losses = limit.losses.as_ref().map(|losses| losses.storage.device().clone());
+    let device = device_of(&slots)?.or_else(|| of_losses.clone()).unwrap_or_else(Device::cpu);
+    of_losses.map_or(Ok(()), |losses| device.check_same(&losses, STEP))?;
+    match &device.0 {
+        Kind::Cpu(cpu) => {
+            let gradients = slots.iter().map(|slot| slot.gradient.host(STEP)).collect::<Result<Vec<_>>>()?;
+            let losses = match &limit.losses {
+                Some(losses) => losses.host(STEP)?.iter().map(|loss| loss.f64()).sum(),
+                None => 0.0,
+            };
+            let judged = judge(limit, cpu::reduce::squares(cpu, &gradients), losses);
+            if judged.moved {
+                let mut slots = slots;
+                slots.iter_mut().for_each(|slot| slot.update = slot.update.shortened(judged.shorter));
+                step(slots)?;
+            }
+            Ok(judged)
+        }
+        #[cfg(feature = "cuda")]
+        Kind::Cuda(gpu) => super::cuda::optimizer::step_within(gpu, STEP, slots, limit),
+    }
+}
+
+/// Where the operands of a step are, all of them.
+fn device_of<T: Scalar>(slots: &[Slot<'_, T>]) -> Result<Option<Device>> {
+    let Some(first) = slots.first() else { return Ok(None) };
     let device = first.parameter.storage.device().clone();
-    for slot in &slots {
+    for slot in slots {
         device.check_same(slot.parameter.storage.device(), STEP)?;
         device.check_same(slot.gradient.storage.device(), STEP)?;
         slot.moments.iter().try_for_each(|moment| device.check_same(moment.storage.device(), STEP))?;
     }
+    Ok(Some(device))
+}
+
+/// Steps all parameters at once. An error leaves all of them as they were.
+pub(crate) fn step<T: Scalar>(slots: Vec<Slot<'_, T>>) -> Result<()> {
+    let Some(device) = device_of(&slots)? else { return Ok(()) };
     match &device.0 {
         Kind::Cpu(cpu) => {
             let pieces = slots.into_iter().map(|slot| {

@@ -142,13 +142,17 @@ impl<'r, T: Scalar, M: Module<T>> Run<'r, T, M> {
         let step = self.state.step;
         let batches = self.plan.batches_of(step);
         let count = (batches.end - batches.start) as f64;
-        let (mut sum, mut examples, mut gradients) = (0.0, 0, None::<Gradients<T>>);
+        let (mut losses, mut examples, mut gradients) = (Vec::new(), 0, None::<Gradients<T>>);
         for pass in batches {
             let loaded = loader.next()?;
             examples += loaded.examples as u64;
             let value = loss(self.model, loaded.batch, Mode::training(self.trainer.seed, pass))?;
-            sum += finite(value.item()?.f64())?;
+            if value.len() != 1 {
+                // The error that says so.
+                value.item()?;
+            }
             let more = value.backward()?;
+            losses.push(value.into_value());
             match &mut gradients {
                 Some(gradients) => gradients.accumulate(more)?,
                 None => gradients = Some(more),
@@ -156,7 +160,10 @@ impl<'r, T: Scalar, M: Module<T>> Run<'r, T, M> {
         }
         let Some(gradients) = gradients else { unreachable!("a step has at least one batch") };
         let factor = self.trainer.schedule.factor(step, self.plan.steps);
-        let moved = self.optimizer.step(self.model, gradients.scaled(1.0 / count), factor, self.trainer.clip)?;
+        let gradients = gradients.scaled(1.0 / count);
+        // The loss is read with the norm: where the model is on a GPU, that is the one time in a step that the host waits.
+        let (moved, sum) = self.optimizer.step_with(self.model, gradients, factor, self.trainer.clip, &losses)?;
+        let sum = finite(sum)?;
 
         let waited = loader.take_waited().as_secs_f64();
         let took = start.0.elapsed().as_secs_f64();

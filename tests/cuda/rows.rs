@@ -5,7 +5,7 @@ use tenfold::{
     Result,
     autodiff::{CrossEntropy, RelativePositions, Var},
     nn::Parameter,
-    train::{Adam, AdamW, Groups, Optimizer, Rule, Sgd},
+    train::{Adam, AdamW, Groups, Optimizer, Rows, Rule, Sgd, Trainer},
 };
 
 /// Entries one by one: NaN for NaN, the same infinity, else nearly the same number.
@@ -391,6 +391,31 @@ pub fn steps<T: Scalar>(device: &Device) {
     let error = optimizer.step(&mut model, bad, 1.0, None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Value);
     assert_eq!(model[0].value().to_vec().unwrap(), start.to_vec().unwrap());
+    // Squares that vanish, or leave the range of doubles, are no reason to stand still.
+    for scale in [0.0, 1e-30, 1e-200, 1e30, 1e200] {
+        let run = |device: &Device| {
+            let mut model = vec![Parameter::new(on(device, &start).into_order::<Ix1>().unwrap())];
+            let mut optimizer = Optimizer::new(Sgd::new(0.1).weight_decay(0.5), &Groups::new(), &model).unwrap();
+            let gradients = model[0].var().scale(T::of(scale)).unwrap().sum().unwrap().backward().unwrap();
+            let step = optimizer.step(&mut model, gradients, 1.0, Some(1.0));
+            (step.map(|step| step.clipped).map_err(|error| error.kind()), model[0].value().clone().into_dyn())
+        };
+        let ((step, got), (wanted_step, wanted)) = (run(device), run(&Device::cpu()));
+        assert_eq!(step, wanted_step, "gradients of {scale}");
+        close(&format!("gradients of {scale}"), &got, &wanted);
+    }
+    // A loss that is not finite, of gradients that are: the trainer says so, and the step before it was the last one.
+    let examples = Tensor::<T, Ix1>::from_vec([4], vec![T::one(), T::one(), T::nan(), T::one()]).unwrap();
+    let data = Rows::new(&examples, &examples).unwrap();
+    let mut w = Parameter::new(on(device, &Tensor::<T, Ix1>::zeros([1]).unwrap()));
+    let trainer = Trainer::new(Sgd::new(0.5)).batch_size(1);
+    let fit = trainer.fit(&mut w, &data, |w: &Parameter<T>, (x, _), _| {
+        w.var().sum()?.add(&Var::constant(x.to_device(w.var().device())?).sum()?)
+    });
+    let error = fit.unwrap_err();
+    assert!(error.message().contains("the loss is NaN"), "{error}");
+    let step: f64 = error.message().split(' ').nth(1).unwrap().parse().unwrap();
+    assert_eq!(w.value().to_vec().unwrap(), [T::of(-0.5 * (step - 1.0))]);
 }
 
 pub fn placed<T: Scalar>(device: &Device) {

@@ -134,10 +134,17 @@ impl<T: Element> CudaBlock<T> {
 /// Bytes of one of the two buffers through which transfers go.
 const STAGE: usize = 8 << 20;
 
-/// Two buffers of page-locked memory: while the GPU reads or writes one, the host fills or empties the other.
+/// Bytes of one of the buffers for small uploads, and how many there are.
+const SMALL: usize = 64 << 10;
+const RING: usize = 16;
+
+/// Two buffers of page-locked memory: while the GPU reads or writes one, the host fills or empties the other. Small uploads (indices,
+/// labels, an optimiser's table) take turns in buffers of their own, so that none waits for what was queued before the last one.
 #[derive(Default)]
 pub(crate) struct Staging {
     stages: Option<[Stage; 2]>,
+    ring: Vec<Stage>,
+    turn: usize,
 }
 
 struct Stage {
@@ -150,10 +157,10 @@ struct Stage {
 unsafe impl Send for Staging {}
 
 impl Stage {
-    fn new() -> Result<Self> {
+    fn new(bytes: usize) -> Result<Self> {
         let mut memory = std::ptr::null_mut();
         // SAFETY: the call writes one address.
-        driver("transfer", unsafe { sys::cuMemAllocHost_v2(&mut memory, STAGE) })?;
+        driver("transfer", unsafe { sys::cuMemAllocHost_v2(&mut memory, bytes) })?;
         let mut done = std::ptr::null_mut();
         let without_timing = sys::CUevent_flags::CU_EVENT_DISABLE_TIMING as u32;
         // SAFETY: the call writes one handle.
@@ -167,6 +174,19 @@ impl Stage {
         driver("transfer", unsafe { sys::cuEventSynchronize(self.done) })
     }
 
+    /// Queues a copy to the GPU through the buffer, as soon as it is free.
+    ///
+    /// # Safety
+    /// The buffer holds as many bytes; at `to` there is room for them, which nobody else uses; the GPU's context is current.
+    unsafe fn send(&self, gpu: &Cuda, bytes: &[u8], to: u64) -> Result<()> {
+        self.wait()?;
+        // SAFETY: the buffer holds the bytes, and the GPU is done with it.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.memory, bytes.len()) };
+        // SAFETY: room by the caller's word; the buffer is not touched before `wait`.
+        driver("upload", unsafe { sys::cuMemcpyHtoDAsync_v2(to, self.memory.cast(), bytes.len(), gpu.stream()) })?;
+        self.record(gpu)
+    }
+
     fn record(&self, gpu: &Cuda) -> Result<()> {
         // SAFETY: event and stream live as long as the process.
         driver("transfer", unsafe { sys::cuEventRecord(self.done, gpu.stream()) })
@@ -177,8 +197,18 @@ impl Staging {
     fn stages(&mut self) -> Result<&[Stage; 2]> {
         match &mut self.stages {
             Some(stages) => Ok(stages),
-            none => Ok(none.insert([Stage::new()?, Stage::new()?])),
+            none => Ok(none.insert([Stage::new(STAGE)?, Stage::new(STAGE)?])),
         }
+    }
+
+    /// The next of the small buffers.
+    fn small(&mut self) -> Result<&Stage> {
+        let turn = self.turn;
+        if turn == self.ring.len() {
+            self.ring.push(Stage::new(SMALL)?);
+        }
+        self.turn = (turn + 1) % RING;
+        Ok(&self.ring[turn])
     }
 
     /// Queues a copy of `bytes` to the GPU.
@@ -186,16 +216,14 @@ impl Staging {
     /// # Safety
     /// At `to` there is room for them, which nobody else uses; the GPU's context is current.
     unsafe fn upload(&mut self, gpu: &Cuda, bytes: &[u8], to: u64) -> Result<()> {
+        if bytes.len() <= SMALL {
+            // SAFETY: the caller's word; the buffer holds SMALL bytes.
+            return unsafe { self.small()?.send(gpu, bytes, to) };
+        }
         let stages = self.stages()?;
         for (i, chunk) in bytes.chunks(STAGE).enumerate() {
-            let stage = &stages[i % 2];
-            stage.wait()?;
-            // SAFETY: the buffer holds STAGE bytes, and the GPU is done with it.
-            unsafe { std::ptr::copy_nonoverlapping(chunk.as_ptr(), stage.memory, chunk.len()) };
-            let at = to + (i * STAGE) as u64;
-            // SAFETY: room by the caller's word; the buffer is not touched before `wait`.
-            driver("upload", unsafe { sys::cuMemcpyHtoDAsync_v2(at, stage.memory.cast(), chunk.len(), gpu.stream()) })?;
-            stage.record(gpu)?;
+            // SAFETY: the caller's word; the buffer holds STAGE bytes.
+            unsafe { stages[i % 2].send(gpu, chunk, to + (i * STAGE) as u64)? };
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     device::{
-        optimizer::{Adam, Slot, Update},
+        optimizer::{Adam, Judged, Limit, Slot, Update},
         storage::Flat,
     },
     error::Result,
@@ -73,7 +73,15 @@ fn table(gpu: &Cuda, rows: &[Row]) -> Result<CudaBlock<i64>> {
     gpu.upload(&rows.iter().flat_map(Row::words).collect::<Vec<i64>>())
 }
 
-pub(crate) fn step<T: Scalar>(gpu: &Cuda, name: &'static str, slots: Vec<Slot<'_, T>>) -> Result<()> {
+/// The table of a step, and the number of its rows and stretches.
+struct Table {
+    words: CudaBlock<i64>,
+    rows: usize,
+    stretches: usize,
+}
+
+/// The table of these slots; none where they have no entries.
+fn table_of<T: Scalar>(gpu: &Cuda, name: &'static str, slots: Vec<Slot<'_, T>>) -> Result<Option<Table>> {
     let mut rows = Vec::with_capacity(slots.len());
     for Slot { update, parameter, gradient, moments } in slots {
         let len = parameter.len;
@@ -89,13 +97,73 @@ pub(crate) fn step<T: Scalar>(gpu: &Cuda, name: &'static str, slots: Vec<Slot<'_
     }
     let stretches = number(&mut rows);
     if stretches == 0 {
-        return Ok(());
+        return Ok(None);
     }
-    let table = table(gpu, &rows)?;
-    let args = [Arg::Pointer(table.at(0)), int(rows.len()), int(stretches)];
+    Ok(Some(Table { words: table(gpu, &rows)?, rows: rows.len(), stretches }))
+}
+
+/// Queues the step; `verdict` has the address of what [`judge`] wrote, 0 where nobody judges.
+fn queue<T: Scalar>(gpu: &Cuda, name: &'static str, table: &Table, verdict: u64) -> Result<()> {
+    let Table { words, rows, stretches } = table;
+    let args = [Arg::Pointer(words.at(0)), int(*rows), int(*stretches), Arg::Pointer(verdict)];
     let function = format!("step_{}", T::DTYPE);
     // SAFETY: the table's addresses are those of blocks that hold as many entries as it says; what is written is the caller's alone.
-    unsafe { gpu.launch(name, (Source::Optimizer, &function), launch::items(stretches), &args) }
+    unsafe { gpu.launch(name, (Source::Optimizer, &function), launch::items(*stretches), &args) }
+}
+
+pub(crate) fn step<T: Scalar>(gpu: &Cuda, name: &'static str, slots: Vec<Slot<'_, T>>) -> Result<()> {
+    match table_of(gpu, name, slots)? {
+        Some(table) => queue::<T>(gpu, name, &table, 0),
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn step_within<T: Scalar>(
+    gpu: &Cuda,
+    name: &'static str,
+    slots: Vec<Slot<'_, T>>,
+    limit: &Limit<'_, T>,
+) -> Result<Judged> {
+    let table = table_of(gpu, name, slots)?;
+    let partial = match &table {
+        Some(table) => partial_squares::<T>(gpu, name, table)?,
+        None => gpu.allocate(0)?,
+    };
+    let (losses, count) = match &limit.losses {
+        Some(losses) => (losses.cuda(name)?, losses.len),
+        None => (0, 0),
+    };
+    let verdict = gpu.allocate::<f64>(4)?;
+    let args = [
+        Arg::Pointer(partial.at(0)),
+        Arg::Pointer(losses),
+        Arg::Pointer(verdict.at(0)),
+        int(partial.len()),
+        int(count),
+        Arg::Double(limit.scale),
+        Arg::Double(limit.most.unwrap_or(f64::INFINITY)),
+    ];
+    let function = format!("judge_{}", T::DTYPE);
+    // SAFETY: the kernel reads as many numbers as there are, and writes four.
+    unsafe { gpu.launch(name, (Source::Optimizer, &function), launch::finish(), &args)? };
+    if let Some(table) = &table {
+        queue::<T>(gpu, name, table, verdict.at(0))?;
+    }
+    let mut numbers = [0.0; 4];
+    verdict.download(&mut numbers)?;
+    let [norm, shorter, losses, moved] = numbers;
+    Ok(Judged { norm, shorter, losses, moved: moved != 0.0 })
+}
+
+/// The sum of squares of the gradients in each stretch of a table.
+fn partial_squares<T: Scalar>(gpu: &Cuda, name: &'static str, table: &Table) -> Result<CudaBlock<f64>> {
+    let Table { words, rows, stretches } = table;
+    let partial = gpu.allocate::<f64>(*stretches)?;
+    let args = [Arg::Pointer(words.at(0)), Arg::Pointer(partial.at(0)), int(*rows), int(*stretches)];
+    let function = format!("table_squares_{}", T::DTYPE);
+    // SAFETY: the table's addresses are those of blocks that hold as many entries as it says; `partial` has a place a stretch.
+    unsafe { gpu.launch(name, (Source::Optimizer, &function), launch::items(*stretches), &args)? };
+    Ok(partial)
 }
 
 /// The sum of squares over several blocks, in doubles, in one pass.
@@ -107,17 +175,14 @@ pub(crate) fn squares<T: Scalar>(gpu: &Cuda, blocks: &[Flat<'_, T>]) -> Result<f
     if stretches == 0 {
         return Ok(0.0);
     }
-    let (table, partial) = (table(gpu, &rows)?, gpu.allocate::<f64>(stretches)?);
-    let args = [Arg::Pointer(table.at(0)), Arg::Pointer(partial.at(0)), int(rows.len()), int(stretches)];
-    let function = format!("table_squares_{}", T::DTYPE);
-    // SAFETY: the table's addresses are those of blocks that hold as many entries as it says; `partial` has a place a stretch.
-    unsafe { gpu.launch(NAME, (Source::Optimizer, &function), launch::items(stretches), &args)? };
-    finished(gpu, NAME, &partial, 0)
+    let table = Table { words: table(gpu, &rows)?, rows: rows.len(), stretches };
+    finished(gpu, NAME, &partial_squares::<T>(gpu, NAME, &table)?, 0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::optimizer::LEAST_SQUARES;
 
     #[test]
     fn every_entry_has_a_stretch() {
@@ -144,5 +209,6 @@ mod tests {
         assert_eq!(f64::from_bits(words[15] as u64), 7.0);
         let kernel = include_str!("kernels/optimizer.cu");
         assert!(kernel.contains(&format!("#define STRETCH {STRETCH}")));
+        assert!(kernel.contains(&format!("squares > {LEAST_SQUARES:e}")));
     }
 }

@@ -18,13 +18,13 @@ pub use sgd::Sgd;
 use super::{Groups, Setting, Settings};
 use crate::{
     autodiff::{Scaled, gradients::norm},
-    device::optimizer::{self, Slot},
+    device::optimizer::{self, Limit, Slot, shorter},
     error::{Error, ErrorKind, Result},
     nn::{Module, Parameter},
     scalar::Scalar,
     tensor::Tensor,
 };
-use ndarray::IxDyn;
+use ndarray::{Ix1, IxDyn};
 use std::collections::{HashMap, HashSet};
 
 const NEW: &str = "Optimizer::new";
@@ -164,39 +164,47 @@ impl<T: Scalar> Optimizer<T> {
         factor: f64,
         clip: Option<f64>,
     ) -> Result<Step> {
-        let gradients = gradients.into();
+        self.step_with(model, gradients.into(), factor, clip, &[]).map(|(step, _)| step)
+    }
+
+    /// The same for gradients of these losses, of one entry each, and the sum of the losses. Where one of them is not finite no parameter has
+    /// moved; where all are on a GPU the host waits once, when the step is queued.
+    pub(in crate::train) fn step_with<M: Module<T> + ?Sized>(
+        &mut self,
+        model: &mut M,
+        gradients: Scaled<T>,
+        factor: f64,
+        clip: Option<f64>,
+        losses: &[Tensor<T, IxDyn>],
+    ) -> Result<(Step, f64)> {
         check_numbers(gradients.factor, factor, clip)?;
-        let scale = gradients.factor;
-        let mut moving = self.moving(model, gradients)?;
-        let norm = norm(moving.iter().map(|moving| &moving.gradient))? * scale.abs();
-        if !norm.is_finite() {
-            return Err(not_finite(&moving, norm));
-        }
-        let shorter = clip.map_or(1.0, |most| (most / (norm + 1e-6)).min(1.0));
-        let states = self.states.iter_mut().map(|State { setting, count, moments }| {
-            let setting: &Setting = setting;
-            (setting.name.as_str(), (setting, count, moments))
-        });
-        let mut states: HashMap<&str, _> = states.collect();
-        // Paired here, so that parameters, gradients and moments are borrowed all at once.
-        let mut pairs = Vec::with_capacity(moving.len());
-        for moving in &mut moving {
-            if let Some(state) = states.remove(moving.name.as_str()) {
-                pairs.push((moving, state));
+        let (rule, scale) = (self.rule, gradients.factor);
+        let losses = match losses {
+            [] => None,
+            losses => {
+                let each = losses.iter().map(|loss| loss.reshaped::<Ix1>(&[1])).collect::<Result<Vec<_>>>()?;
+                Some(Tensor::concat(&each.iter().collect::<Vec<_>>(), 0)?)
             }
+        };
+        let mut moving = self.moving(model, gradients)?;
+        let limit = Limit { scale, most: clip, losses: losses.as_ref().map(Tensor::flat) };
+        let rates = (rule, factor);
+        let mut judged = optimizer::step_within(slots(rates, scale, &mut self.states, &mut moving)?, &limit)?;
+        if !judged.moved && judged.losses.is_finite() {
+            // All zeros, or squares out of range.
+            judged.norm = norm(moving.iter().map(|moving| &moving.gradient))? * scale.abs();
+            if !judged.norm.is_finite() {
+                return Err(not_finite(&moving, judged.norm));
+            }
+            judged.shorter = shorter(clip, judged.norm);
+            optimizer::step(slots(rates, scale * judged.shorter, &mut self.states, &mut moving)?)?;
         }
-        let mut slots = Vec::with_capacity(pairs.len());
-        for (moving, (setting, count, moments)) in &mut pairs {
-            slots.push(Slot {
-                update: self.rule.update(setting.rate * factor, setting.decay, scale * shorter, **count + 1),
-                parameter: moving.parameter.value_mut().flat_mut()?,
-                gradient: moving.gradient.flat(),
-                moments: moments.iter_mut().map(Tensor::flat_mut).collect::<Result<_>>()?,
-            });
+        if judged.losses.is_finite() {
+            let moved: HashSet<&str> = moving.iter().map(|moving| moving.name.as_str()).collect();
+            let states = self.states.iter_mut().filter(|state| moved.contains(state.setting.name.as_str()));
+            states.for_each(|state| state.count += 1);
         }
-        optimizer::step(slots)?;
-        pairs.into_iter().for_each(|(_, (_, count, _))| *count += 1);
-        Ok(Step { gradient_norm: norm, clipped: shorter < 1.0 })
+        Ok((Step { gradient_norm: judged.norm, clipped: judged.shorter < 1.0 }, judged.losses))
     }
 
     /// The parameters that train and have a gradient, each with its own.
@@ -225,6 +233,32 @@ impl<T: Scalar> Optimizer<T> {
         }
         Ok(moving)
     }
+}
+
+/// What the rule, with a factor on its rates, does to these parameters along their gradients times `scale`. Paired here, so that parameters,
+/// gradients and moments are borrowed all at once.
+fn slots<'s, T: Scalar>(
+    (rule, factor): (Rule, f64),
+    scale: f64,
+    states: &'s mut [State<T>],
+    moving: &'s mut [Moving<'_, T>],
+) -> Result<Vec<Slot<'s, T>>> {
+    let states = states.iter_mut().map(|State { setting, count, moments }| {
+        let setting: &Setting = setting;
+        (setting.name.as_str(), (setting, *count, moments))
+    });
+    let mut states: HashMap<&str, _> = states.collect();
+    let mut slots = Vec::with_capacity(moving.len());
+    for moving in moving {
+        let Some((setting, count, moments)) = states.remove(moving.name.as_str()) else { continue };
+        slots.push(Slot {
+            update: rule.update(setting.rate * factor, setting.decay, scale, count + 1),
+            parameter: moving.parameter.value_mut().flat_mut()?,
+            gradient: moving.gradient.flat(),
+            moments: moments.iter_mut().map(Tensor::flat_mut).collect::<Result<_>>()?,
+        });
+    }
+    Ok(slots)
 }
 
 /// An error where two parameters cannot be told apart.

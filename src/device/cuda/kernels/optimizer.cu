@@ -43,10 +43,11 @@ static __device__ __forceinline__ void entry(const Numbers<T>& n, T& p, T g, T& 
 }
 
 template <int KIND, typename T>
-static __device__ __forceinline__ void stretch(const Slot& slot, i64 start, i64 end) {
+static __device__ __forceinline__ void stretch(const Slot& slot, i64 start, i64 end, double shorter) {
     Numbers<T> n;
 #pragma unroll
     for (int i = 0; i < 8; ++i) n.at[i] = (T)slot.numbers[i];
+    n.at[0] = (T)(slot.numbers[0] * shorter);
     // The difference is taken before it is rounded.
     n.blend[0] = (T)(1.0 - slot.numbers[3]);
     n.blend[1] = (T)(1.0 - slot.numbers[4]);
@@ -93,23 +94,32 @@ static __device__ __forceinline__ const Slot& slot_of(const Slot* slots, i64 cou
 }
 
 template <typename T>
-static __device__ __forceinline__ void step(const Slot* slots, i64 count, i64 stretches) {
+static __device__ __forceinline__ void step(const Slot* slots, i64 count, i64 stretches, const double* verdict) {
+    // [norm, factor of the gradients, sum of the losses, whether to move]
+    if (verdict && verdict[3] == 0.0) return;
+    const double shorter = verdict ? verdict[1] : 1.0;
     for (i64 at = blockIdx.x; at < stretches; at += gridDim.x) {
         const Slot& slot = slot_of(slots, count, at);
         const i64 start = (at - slot.first) * STRETCH;
         const i64 end = start + STRETCH < slot.len ? start + STRETCH : slot.len;
         switch (slot.kind) {
-            case 0: stretch<0, T>(slot, start, end); break;
-            case 1: stretch<1, T>(slot, start, end); break;
-            case 2: stretch<2, T>(slot, start, end); break;
-            case 3: stretch<3, T>(slot, start, end); break;
-            default: stretch<4, T>(slot, start, end); break;
+            case 0: stretch<0, T>(slot, start, end, shorter); break;
+            case 1: stretch<1, T>(slot, start, end, shorter); break;
+            case 2: stretch<2, T>(slot, start, end, shorter); break;
+            case 3: stretch<3, T>(slot, start, end, shorter); break;
+            default: stretch<4, T>(slot, start, end, shorter); break;
         }
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256) step_f32(const Slot* slots, i64 count, i64 stretches) { step<float>(slots, count, stretches); }
-extern "C" __global__ void __launch_bounds__(256) step_f64(const Slot* slots, i64 count, i64 stretches) { step<double>(slots, count, stretches); }
+#define STEP_OF(name, T)                                                                                                         \
+    extern "C" __global__ void __launch_bounds__(256)                                                                            \
+        step_##name(const Slot* slots, i64 count, i64 stretches, const double* verdict) {                                        \
+        step<T>(slots, count, stretches, verdict);                                                                               \
+    }
+
+STEP_OF(f32, float)
+STEP_OF(f64, double)
 
 // The sum of squares, in doubles, of each stretch: of the gradients of a table whose slots have nothing else.
 template <typename T>
@@ -138,4 +148,31 @@ extern "C" __global__ void __launch_bounds__(256) table_squares_f32(const Slot* 
 }
 extern "C" __global__ void __launch_bounds__(256) table_squares_f64(const Slot* slots, double* partial, i64 count, i64 stretches) {
     squares<double>(slots, partial, count, stretches);
+}
+
+// One block: what `judge` in device/optimizer.rs says, from the sums of squares of the stretches.
+template <typename T>
+static __device__ __forceinline__ void judge(const double* partial, const T* losses, double* verdict, i64 stretches, i64 count, double scale,
+                                             double most) {
+    double squares = 0.0, loss = 0.0;
+    for (i64 i = threadIdx.x; i < stretches; i += 256) squares += partial[i];
+    for (i64 i = threadIdx.x; i < count; i += 256) loss += (double)losses[i];
+    squares = sum_of_all<256>(squares);
+    loss = sum_of_all<256>(loss);
+    if (threadIdx.x != 0) return;
+    const double norm = sqrt(squares) * fabs(scale);
+    const double shorter = most / (norm + 1e-6);
+    verdict[0] = norm;
+    verdict[1] = shorter < 1.0 ? shorter : 1.0;
+    verdict[2] = loss;
+    verdict[3] = squares > 1e-280 && norm - norm == 0.0 && loss - loss == 0.0 ? 1.0 : 0.0;
+}
+
+extern "C" __global__ void __launch_bounds__(256) judge_f32(const double* partial, const float* losses, double* verdict, i64 stretches,
+                                                            i64 count, double scale, double most) {
+    judge<float>(partial, losses, verdict, stretches, count, scale, most);
+}
+extern "C" __global__ void __launch_bounds__(256) judge_f64(const double* partial, const double* losses, double* verdict, i64 stretches,
+                                                            i64 count, double scale, double most) {
+    judge<double>(partial, losses, verdict, stretches, count, scale, most);
 }
