@@ -164,8 +164,11 @@ fn what_is_kept_in_bf16_gives_the_gradients() {
         ("depthwise", vec![image.clone(), normal(&[64, 1, 3, 3], 7)], |v| {
             own(&v[0])?.conv(&v[1], None, &Conv::new().padding(1).groups(64))
         }),
-        ("attention", vec![normal(&[2, 2, 256, 64], 8), normal(&[2, 1, 256, 256], 9)], |v| {
-            let (x, bias) = (own(&v[0])?, own(&v[1])?);
+        ("attention", [8, 9, 10].map(|seed| normal(&[2, 2, 256, 64], seed)).to_vec(), |v| {
+            own(&v[0])?.attention(&own(&v[1])?, &own(&v[2])?, &Attention::new())
+        }),
+        ("biased attention", vec![normal(&[2, 2, 256, 64], 8), normal(&[2, 1, 256, 256], 9)], |v| {
+            let (x, bias) = (v[0].scale(0.5)?, own(&v[1])?);
             x.attention(&x, &x, &Attention::new().bias(&bias))
         }),
     ];
@@ -201,8 +204,8 @@ fn what_is_kept_in_bf16_is_what_was_there() {
     for columns in [256, 257, 301] {
         let x = normal::<f32>(&[300, columns], 1).map(|x| (x * 16.0).round() / 16.0).unwrap();
         let leaf = Var::parameter(on(&device, &x));
-        let own = leaf.scale(1.0).unwrap();
-        let (loss, cut) = (own.square().unwrap(), own.narrow(1, 3..250).unwrap().square().unwrap());
+        let [own, other] = [(); 2].map(|()| leaf.scale(1.0).unwrap());
+        let (loss, cut) = (own.square().unwrap(), other.narrow(1, 3..250).unwrap().square().unwrap());
         // What is kept does not change with the tensor that it was kept of.
         let mut value = own.into_value();
         value.add_assign(&on(&device, &x)).unwrap();
