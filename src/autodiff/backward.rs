@@ -29,6 +29,8 @@ pub(super) struct Node<T: Scalar> {
     pub(super) number: u64,
     /// None for a parameter.
     operation: Option<&'static str>,
+    /// Whether the value lies in a block that an operation made, not in a parameter's or a constant's.
+    own: bool,
     /// What the walk consumes. None for a parameter, and once consumed.
     record: Mutex<Option<Record<T>>>,
 }
@@ -44,13 +46,22 @@ fn next_number() -> u64 {
 }
 
 impl<T: Scalar> Node<T> {
-    pub(super) fn leaf() -> Self {
-        Self { number: next_number(), operation: None, record: Mutex::new(None) }
+    pub(super) fn leaf(own: bool) -> Self {
+        Self { number: next_number(), operation: None, own, record: Mutex::new(None) }
     }
 
-    pub(super) fn recorded(operation: &'static str, inputs: Box<[Option<Input<T>>]>, backward: Backward<T>) -> Self {
+    pub(super) fn recorded(
+        operation: &'static str,
+        own: bool,
+        inputs: Box<[Option<Input<T>>]>,
+        backward: Backward<T>,
+    ) -> Self {
         let record = Mutex::new(Some(Record { inputs, backward }));
-        Self { number: next_number(), operation: Some(operation), record }
+        Self { number: next_number(), operation: Some(operation), own, record }
+    }
+
+    pub(super) fn has_own_block(&self) -> bool {
+        self.own
     }
 
     pub(super) fn operation(&self) -> Option<&'static str> {

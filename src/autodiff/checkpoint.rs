@@ -4,10 +4,12 @@ use super::{
     backward::now,
     var::{Var, again_with_gradients, would_record},
 };
-use crate::{error::Result, scalar::Scalar};
+use crate::{error::Result, scalar::Scalar, tensor::Tensor};
 
 /// Computes `block(inputs)` and keeps only the inputs; what the block's operations save is computed again when its gradient is
 /// wanted.
+///
+/// Inputs are kept as they are, also where other operations keep theirs [in bf16](crate::Precision): the block starts from the same numbers.
 ///
 /// The result and the gradients are those of `block(inputs)` itself, bit for bit, as long as `block` gives the same result
 /// when it is called again: randomness has to come from a seed, not from a generator that has moved on. Parameters that the block uses
@@ -41,17 +43,20 @@ pub fn checkpoint<T: Scalar>(
     let (result, recorded) = would_record(|| block(&operands));
     let value = result?.into_value();
     // A block may depend on parameters alone, which are not among the operands: an anchor keeps its node on the way back.
-    let anchor = recorded.then(|| Var::parameter(value.clone()));
+    let anchor = recorded.then(|| Tensor::zeros([0]).map(Var::parameter)).transpose()?;
     let mut all: Vec<&Var<T>> = inputs.to_vec();
     all.extend(&anchor);
-    let wanted: Vec<bool> = inputs.iter().map(|v| v.needs_gradient()).collect();
+    let wanted: Vec<Option<bool>> = inputs.iter().map(|v| v.needs_gradient().then(|| v.is_computed())).collect();
     let saved: Vec<_> = operands.into_iter().map(Var::into_value).collect();
     Ok(Var::record("checkpoint", value, &all, move |gradient, flow| {
         let floor = now();
         let fresh: Vec<Var<T>> = saved
             .into_iter()
             .zip(&wanted)
-            .map(|(value, &wanted)| if wanted { Var::parameter(value) } else { Var::constant(value) })
+            .map(|(value, &wanted)| match wanted {
+                Some(computed) => Var::standing_for(value, computed),
+                None => Var::constant(value),
+            })
             .collect();
         let result = again_with_gradients(|| block(&fresh))?;
         let mut gradients = result.backward_above(gradient, floor)?;

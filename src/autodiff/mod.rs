@@ -39,6 +39,7 @@ mod check;
 mod checkpoint;
 pub(crate) mod gradients;
 pub mod ops;
+mod saved;
 #[cfg(test)]
 pub(crate) mod testing;
 mod var;
@@ -56,4 +57,5 @@ pub use ops::{
     resize::Interpolation,
     window::{Padding, PaddingMode, PerAxis},
 };
+pub(crate) use saved::Saved;
 pub use var::{Var, is_recomputing, without_gradients};

@@ -23,12 +23,17 @@ pub struct Var<T: Scalar> {
 impl<T: Scalar> Var<T> {
     /// A variable whose gradient is wanted: a weight that trains.
     pub fn parameter<D: Dimension>(value: Tensor<T, D>) -> Self {
-        Self { value: value.into_dyn(), node: Some(Arc::new(Node::leaf())) }
+        Self { value: value.into_dyn(), node: Some(Arc::new(Node::leaf(false))) }
     }
 
     /// A variable without a gradient: data, or a frozen weight.
     pub fn constant<D: Dimension>(value: Tensor<T, D>) -> Self {
         Self { value: value.into_dyn(), node: None }
+    }
+
+    /// A variable whose gradient is wanted in place of another, computed or not.
+    pub(super) fn standing_for(value: Tensor<T, IxDyn>, computed: bool) -> Self {
+        Self { value, node: Some(Arc::new(Node::leaf(computed))) }
     }
 
     /// The tensor.
@@ -111,6 +116,12 @@ impl<T: Scalar> Var<T> {
         self.node.as_ref()
     }
 
+    /// Whether the value was computed by a recorded operation and lies in a block of its own: nobody but the operations that keep it needs it
+    /// after the forward pass. Values of leaves and constants, and views of them, are there as long as their owners.
+    pub(crate) fn is_computed(&self) -> bool {
+        self.node.as_ref().is_some_and(|node| node.has_own_block())
+    }
+
     /// Whether an operation on these operands has to record how to go back.
     ///
     /// [`record`](Var::record) asks it too; ask before computing something that only the backward pass needs.
@@ -157,7 +168,8 @@ impl<T: Scalar> Var<T> {
             return Self { value, node: None };
         }
         let inputs = operands.iter().map(|v| v.node.clone().map(|node| (node, v.shape().into()))).collect();
-        let node = Node::recorded(operation, inputs, Box::new(backward));
+        let own = !operands.iter().any(|v| !v.is_computed() && v.value.storage.is_same(&value.storage));
+        let node = Node::recorded(operation, own, inputs, Box::new(backward));
         Self { value, node: Some(Arc::new(node)) }
     }
 }

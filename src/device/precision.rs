@@ -6,8 +6,8 @@ use std::{fmt, str::FromStr};
 
 /// In what a GPU computes matrix products of `f32`: a property of the [`Device`] handle, as the number of threads is.
 ///
-/// Products, convolutions as products, mode products and attention go by it; sums, norms, solvers and everything else stay in `f32` and
-/// `f64`, and so do products of `f64`. Operands and results are `f32` in all three; what is lost is in the operands:
+/// Products, convolutions as products, mode products and attention go by it; sums, norms, solvers and everything else are computed in `f32` and
+/// `f64`, and so are products of `f64`. Operands and results are `f32` in all three; what is lost is in the operands:
 ///
 /// | | bits of the operands' fractions | largest error of a product of two numbers, relative | sums |
 /// |---|---|---|---|
@@ -16,8 +16,13 @@ use std::{fmt, str::FromStr};
 /// | `Bf16` | 7 | 2^-7 | `f32` |
 ///
 /// `Bf16` rounds operands to the nearest bf16 on the way into a product (products with a side below 32 are computed in TF32 instead,
-/// where that is both quicker and closer). A block that is read by many products without being written, as a frozen weight is, keeps its
-/// rounded copy: half its size in memory more, until it is written or dropped.
+/// where that is both quicker and closer, unless the larger operand is there in bf16 alone). A block that is read by many products without
+/// being written, as a frozen weight is, keeps its rounded copy: half its size in memory more, until it is written or dropped.
+///
+/// With `Bf16`, what operations keep for the way back is kept in bf16 too, which takes half of the memory: activations of 65536 entries and more,
+/// each once however many operations keep it. A product would round them anyway; for the derivative of a GELU, a norm or a quotient
+/// it is an error of at most 2^-9 of each number that is kept, in gradients alone: the forward pass does not see it. Parameters, data, statistics of norms,
+/// logarithms of sums, biases of attention, losses and what is compared with one another stay in `f32`.
 ///
 /// ```
 /// use tenfold::{Device, Precision};

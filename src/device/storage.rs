@@ -117,11 +117,13 @@ impl<T: Element> Storage<T> {
                     if let Some(host) = block.remembered() {
                         return Ok(Self { device: device.clone(), block: Block::Host(host.clone()) });
                     }
+                    block.restore()?;
                     let mut host = HostBlock::pooled(block.len());
                     block.download(host.as_mut_slice())?;
                     return Ok(Self { device: device.clone(), block: Block::Host(Arc::new(host)) });
                 }
                 (Block::Cuda(block), Kind::Cuda(gpu)) => {
+                    block.restore()?;
                     let mut host = HostBlock::pooled(block.len());
                     block.download(host.as_mut_slice())?;
                     let block = Block::Cuda(Arc::new(gpu.upload(host.as_slice())?));
@@ -189,9 +191,42 @@ impl<T: Element> Storage<T> {
     /// The block on a GPU.
     #[cfg(feature = "cuda")]
     pub(crate) fn cuda(&self, operation: &'static str) -> Result<&super::cuda::CudaBlock<T>> {
+        let block = self.factor(operation)?;
+        block.restore()?;
+        Ok(block)
+    }
+
+    /// The block on a GPU for a product, which reads one that is kept in bf16 as it is.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn factor(&self, operation: &'static str) -> Result<&super::cuda::CudaBlock<T>> {
         match &self.block {
             Block::Cuda(block) => Ok(block),
             Block::Host(_) => Err(not_on_gpu(operation)),
+        }
+    }
+
+    /// What keeps the block, of which a tensor has `entries`, for later: itself; on a GPU whose products are in bf16, its elements in bf16,
+    /// unless the tensor is a small part of it.
+    pub(crate) fn kept(&self, entries: usize) -> Result<Self> {
+        #[cfg(feature = "cuda")]
+        if let (Block::Cuda(block), Kind::Cuda(gpu)) = (&self.block, &self.device.0)
+            && entries >= block.len()
+            && let Some(block) = super::cuda::rounded::kept(gpu, block)?
+        {
+            return Ok(Self { device: self.device.clone(), block: Block::Cuda(Arc::new(block)) });
+        }
+        let _ = entries;
+        Ok(self.clone())
+    }
+
+    /// Whether the two are one block.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (&self.block, &other.block) {
+            (Block::Host(a), Block::Host(b)) => Arc::ptr_eq(a, b),
+            #[cfg(feature = "cuda")]
+            (Block::Cuda(a), Block::Cuda(b)) => Arc::ptr_eq(a, b),
+            #[cfg(feature = "cuda")]
+            _ => false,
         }
     }
 
@@ -199,6 +234,7 @@ impl<T: Element> Storage<T> {
     #[cfg(feature = "cuda")]
     pub(crate) fn cuda_mut(&mut self, operation: &'static str) -> Result<&mut super::cuda::CudaBlock<T>> {
         let Block::Cuda(block) = &mut self.block else { return Err(not_on_gpu(operation)) };
+        block.restore()?;
         if Arc::get_mut(block).is_none() {
             *block = Arc::new(block.duplicate()?);
         }

@@ -3,7 +3,7 @@
 use super::*;
 use tenfold::{
     Precision,
-    autodiff::{Attention, Conv},
+    autodiff::{Attention, Conv, checkpoint},
     nn::Parameter,
     train::{Groups, Optimizer, Sgd},
 };
@@ -119,6 +119,120 @@ fn convolutions_and_attention_go_by_the_precision_and_gradients_too() {
         compare(&device, &[x.clone(), w.clone()], |v| v[0].conv(&v[1], None, &Conv::new().padding(1)), loose);
         compare(&device, std::slice::from_ref(&heads), |v| v[0].attention(&v[0], &v[0], &Attention::new()), loose);
     }
+}
+
+#[test]
+fn what_is_kept_in_bf16_gives_the_gradients() {
+    let Some(device) = gpu("what_is_kept_in_bf16_gives_the_gradients") else { return };
+    let bf16 = device.precision(Precision::Bf16).unwrap();
+    // Relative to a whole gradient: what rounding each thing that is kept may change, and each operand of a few products in a row.
+    let loose = |what: &str, got: &Tensor<f32>, wanted: &Tensor<f32>, factor: f64| {
+        let error = got.to_device(&Device::cpu()).unwrap().sub(wanted).unwrap().norm().unwrap();
+        let most = factor * bound(Precision::Bf16) * wanted.norm().unwrap();
+        assert!(error <= most, "{what}: {error:e} of {most:e}");
+    };
+    type Case = (&'static str, Vec<Tensor<f32>>, fn(&[Var<f32>]) -> Result<Var<f32>>);
+    // Large enough to be kept in bf16, behind an operation, since leaves are kept as they are.
+    let (x, y) = (normal::<f32>(&[256, 256], 1), normal::<f32>(&[256, 256], 2));
+    let (image, vector) = (normal::<f32>(&[4, 16, 16, 64], 3), normal::<f32>(&[64], 4));
+    let away = |x: &Tensor<f32>| x.map(|x| x.abs() + 0.5).unwrap();
+    fn own(x: &Var<f32>) -> Result<Var<f32>> {
+        x.scale(1.5)
+    }
+    let cases: Vec<Case> = vec![
+        ("gelu", vec![x.clone()], |v| own(&v[0])?.gelu()),
+        ("sigmoid", vec![x.clone()], |v| own(&v[0])?.sigmoid()),
+        ("exp", vec![x.clone()], |v| own(&v[0])?.exp()),
+        ("log", vec![away(&x)], |v| own(&v[0])?.log()),
+        ("square", vec![x.clone()], |v| own(&v[0])?.square()),
+        ("sqrt", vec![away(&x)], |v| own(&v[0])?.sqrt()),
+        ("recip", vec![away(&x)], |v| own(&v[0])?.recip()),
+        ("abs", vec![x.clone()], |v| own(&v[0])?.abs()),
+        ("mul", vec![x.clone(), y.clone()], |v| own(&v[0])?.mul(&own(&v[1])?)),
+        ("div", vec![x.clone(), away(&y)], |v| own(&v[0])?.div(&own(&v[1])?)),
+        ("matmul", vec![x.clone(), y.clone()], |v| own(&v[0])?.matmul(&own(&v[1])?.permute(&[1, 0])?)),
+        ("mode_product", vec![x.clone(), y.clone()], |v| own(&v[0])?.mode_product(1, &own(&v[1])?)),
+        ("linear", vec![x.clone(), y.clone()], |v| own(&v[0])?.linear(&own(&v[1])?, None)),
+        ("thin", vec![x.clone(), normal(&[8, 256], 5)], |v| own(&v[0])?.linear(&v[1], None)),
+        ("thinner", vec![x.clone(), normal(&[3, 256], 5)], |v| own(&v[0])?.linear(&v[1], None)),
+        ("softmax", vec![x.clone()], |v| own(&v[0])?.softmax(1)),
+        ("log_softmax", vec![x.clone()], |v| own(&v[0])?.log_softmax(1)),
+        ("layer_norm", vec![image.clone(), vector.clone()], |v| own(&v[0])?.layer_norm(Some(&v[1]), None, 1e-6)),
+        ("grn", vec![image.clone(), vector.clone(), vector.clone()], |v| own(&v[0])?.grn(&v[1], &v[2], 1e-6)),
+        ("affine", vec![image.clone(), vector.clone()], |v| own(&v[0])?.affine(&v[1], None)),
+        ("conv", vec![image.clone(), normal(&[32, 64, 3, 3], 6)], |v| own(&v[0])?.conv(&v[1], None, &Conv::new())),
+        ("depthwise", vec![image.clone(), normal(&[64, 1, 3, 3], 7)], |v| {
+            own(&v[0])?.conv(&v[1], None, &Conv::new().padding(1).groups(64))
+        }),
+        ("attention", [8, 9, 10].map(|seed| normal(&[2, 2, 256, 64], seed)).to_vec(), |v| {
+            own(&v[0])?.attention(&own(&v[1])?, &own(&v[2])?, &Attention::new())
+        }),
+        ("biased attention", vec![normal(&[2, 2, 256, 64], 8), normal(&[2, 1, 256, 256], 9)], |v| {
+            let (x, bias) = (v[0].scale(0.5)?, own(&v[1])?);
+            x.attention(&x, &x, &Attention::new().bias(&bias))
+        }),
+    ];
+    for (name, operands, f) in cases {
+        compare(&bf16, &operands, f, |which, got, wanted| loose(&format!("{name}: {which}"), got, wanted, 1.0));
+    }
+    // A block of a network, whose gradients pass through all of it.
+    let operands = [
+        image,
+        normal(&[64, 1, 7, 7], 10).scale(0.1).unwrap(),
+        vector.clone(),
+        normal(&[256, 64], 11).scale(0.1).unwrap(),
+        normal(&[256], 12),
+        normal(&[64, 256], 13).scale(0.1).unwrap(),
+    ];
+    let block = |v: &[Var<f32>]| {
+        let h = v[0].conv(&v[1], None, &Conv::new().padding(3).groups(64))?.layer_norm(Some(&v[2]), None, 1e-6)?;
+        let h = h.linear(&v[3], None)?.gelu()?.grn(&v[4], &v[4], 1e-6)?.linear(&v[5], None)?;
+        v[0].add(&h)
+    };
+    let network = |v: &[Var<f32>]| {
+        let once = block(v)?;
+        block(&[&[once], &v[1..]].concat())
+    };
+    compare(&bf16, &operands, network, |which, got, wanted| loose(&format!("network: {which}"), got, wanted, 3.0));
+}
+
+#[test]
+fn what_is_kept_in_bf16_is_what_was_there() {
+    let Some(device) = gpu("what_is_kept_in_bf16_is_what_was_there") else { return };
+    let device = device.precision(Precision::Bf16).unwrap();
+    // Numbers that bf16 holds come back exactly, from every position, and of a view that begins anywhere.
+    for columns in [256, 257, 301] {
+        let x = normal::<f32>(&[300, columns], 1).map(|x| (x * 16.0).round() / 16.0).unwrap();
+        let leaf = Var::parameter(on(&device, &x));
+        let [own, other] = [(); 2].map(|()| leaf.scale(1.0).unwrap());
+        let (loss, cut) = (own.square().unwrap(), other.narrow(1, 3..250).unwrap().square().unwrap());
+        // What is kept does not change with the tensor that it was kept of.
+        let mut value = own.into_value();
+        value.add_assign(&on(&device, &x)).unwrap();
+        close("written", &value, &x.scale(2.0).unwrap());
+        let gradients = loss.sum().unwrap().backward().unwrap();
+        assert_eq!(gradients.of(&leaf).unwrap().to_vec().unwrap(), x.scale(2.0).unwrap().to_vec().unwrap());
+        let gradients = cut.sum().unwrap().backward().unwrap();
+        let got = gradients.of(&leaf).unwrap().narrow(1, 3..250).unwrap();
+        assert_eq!(got.to_vec().unwrap(), x.narrow(1, 3..250).unwrap().scale(2.0).unwrap().to_vec().unwrap());
+    }
+}
+
+#[test]
+fn a_checkpoint_in_bf16_gives_the_same_gradients_bit_for_bit() {
+    let Some(device) = gpu("a_checkpoint_in_bf16") else { return };
+    let device = device.precision(Precision::Bf16).unwrap();
+    let (x, w) = (normal::<f32>(&[256, 256], 1), normal::<f32>(&[256, 256], 2).scale(0.1).unwrap());
+    let leaves = [x, w].map(|x| Var::parameter(on(&device, &x)));
+    let gradients = |checkpointed: bool| {
+        let w = leaves[1].clone();
+        let block = move |v: &[Var<f32>]| v[0].gelu()?.linear(&w, None)?.gelu()?.linear(&w, None);
+        let start = leaves[0].scale(1.5).unwrap();
+        let y = if checkpointed { checkpoint(&[&start], block) } else { block(&[start]) }.unwrap();
+        let found = y.square().unwrap().sum().unwrap().backward().unwrap();
+        leaves.clone().map(|leaf| found.of(&leaf).unwrap().to_vec().unwrap())
+    };
+    assert_eq!(gradients(true), gradients(false));
 }
 
 #[test]

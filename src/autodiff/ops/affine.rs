@@ -4,7 +4,10 @@
 //!
 //! $$da_c = \sum_i dy_{ic}\\, x_{ic}, \qquad db_c = \sum_i dy_{ic}, \qquad dx_{ic} = a_c\\, dy_{ic}.$$
 
-use super::{super::Var, layer_norm::check_vector};
+use super::{
+    super::{Saved, Var},
+    layer_norm::check_vector,
+};
 use crate::{
     device::channels::{self, Channels},
     error::{Error, Result},
@@ -47,11 +50,12 @@ impl<T: Scalar> Var<T> {
         let operands = [self, scale, bias.unwrap_or(self)];
         let count = if bias.is_some() { 3 } else { 2 };
         let shape = self.shape().to_vec();
-        let x = scale.needs_gradient().then_some(x);
+        let wanted = Self::records(&operands[..count]) && scale.needs_gradient();
+        let x = wanted.then(|| Saved::operand(self, &x)).transpose()?;
         Ok(Self::record(NAME, y, &operands[..count], move |dy, flow| {
             let dy = dy.to_contiguous()?;
             let wants_bias = count == 3 && flow.needs(2);
-            if let (true, Some(x)) = (flow.needs(1), x) {
+            if let (true, Some(x)) = (flow.needs(1), x.map(Saved::into_tensor)) {
                 let [plain, products] = channels::sums(at, (x.flat(), dy.flat()), None)?;
                 flow.give(1, Tensor::row_major(products, &[n]))?;
                 if wants_bias {

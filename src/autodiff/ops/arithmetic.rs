@@ -16,7 +16,7 @@
 //! mode (NumPy's rule). An entry that was used several times gets the sum of the gradients of its uses: back over a
 //! repeated mode, gradients are summed. For a product that sum is taken without forming the product.
 
-use super::super::Var;
+use super::super::{Saved, Var};
 use crate::{
     device::{elementwise::Binary, layout::Modes, reduce},
     error::{Error, Result},
@@ -82,8 +82,18 @@ impl<T: Scalar> Var<T> {
         Ok([a.binary(operation, f, &b)?, a, b])
     }
 
-    fn unary(&self, operation: &'static str, value: Dyn<T>, back: Binary, saved: Dyn<T>) -> Self {
-        Self::record(operation, value, &[self], move |dy, flow| flow.give(0, dy.binary(operation, back, &saved)?))
+    fn unary(
+        &self,
+        operation: &'static str,
+        value: Dyn<T>,
+        back: Binary,
+        save: impl FnOnce(&Dyn<T>) -> Result<Saved<T>>,
+    ) -> Result<Self> {
+        let saved = Self::records(&[self]).then(|| save(&value)).transpose()?;
+        Ok(Self::record(operation, value, &[self], move |dy, flow| {
+            let Some(saved) = saved else { return Ok(()) };
+            flow.give(0, dy.binary(operation, back, saved.get())?)
+        }))
     }
 
     /// The entrywise sum; modes of size 1 are repeated, and shapes are aligned at the last mode.
@@ -141,12 +151,13 @@ impl<T: Scalar> Var<T> {
     pub fn mul(&self, other: &Self) -> Result<Self> {
         let [y, a, b] = self.broadcast_binary("mul", Binary::Mul, other)?;
         let shapes = [self, other].map(|v| v.shape().to_vec());
-        let saved = [other.needs_gradient().then_some(a), self.needs_gradient().then_some(b)];
+        let records = Self::records(&[self, other]);
+        let a = (records && other.needs_gradient()).then(|| Saved::operand(self, &a)).transpose()?;
+        let b = (records && self.needs_gradient()).then(|| Saved::operand(other, &b)).transpose()?;
         Ok(Self::record("mul", y, &[self, other], move |dy, flow| {
-            let [a, b] = &saved;
             for (i, (of_other, shape)) in [b, a].into_iter().zip(&shapes).enumerate() {
                 if let (true, Some(of_other)) = (flow.needs(i), of_other) {
-                    flow.give(i, product_unbroadcast(&dy, of_other, shape)?)?;
+                    flow.give(i, product_unbroadcast(&dy, of_other.get(), shape)?)?;
                 }
             }
             Ok(())
@@ -160,11 +171,14 @@ impl<T: Scalar> Var<T> {
     pub fn div(&self, other: &Self) -> Result<Self> {
         let [y, _, b] = self.broadcast_binary("div", Binary::Div, other)?;
         let shapes = [self, other].map(|v| v.shape().to_vec());
-        let result = other.needs_gradient().then(|| y.clone());
+        let records = Self::records(&[self, other]);
+        let b = records.then(|| Saved::operand(other, &b)).transpose()?;
+        let result = (records && other.needs_gradient()).then(|| Saved::result(&y)).transpose()?;
         Ok(Self::record("div", y, &[self, other], move |dy, flow| {
-            let da = dy.div(&b)?;
+            let Some(b) = b else { return Ok(()) };
+            let da = dy.div(b.get())?;
             if let (true, Some(y)) = (flow.needs(1), result) {
-                flow.give(1, product_unbroadcast(&da, &y, &shapes[1])?.scale(-T::one())?)?;
+                flow.give(1, product_unbroadcast(&da, y.get(), &shapes[1])?.scale(-T::one())?)?;
             }
             if flow.needs(0) {
                 flow.give(0, unbroadcast(da, &shapes[0])?)?;
@@ -205,7 +219,7 @@ impl<T: Scalar> Var<T> {
     /// Only where a device fails.
     pub fn square(&self) -> Result<Self> {
         let x = self.value();
-        Ok(self.unary("square", x.mul(x)?, Binary::Twice, x.clone()))
+        self.unary("square", x.mul(x)?, Binary::Twice, |_| Saved::operand(self, x))
     }
 
     /// The square root of every entry; NaN where it is negative, and an infinite gradient where it is 0.
@@ -213,8 +227,7 @@ impl<T: Scalar> Var<T> {
     /// # Errors
     /// Only where a device fails.
     pub fn sqrt(&self) -> Result<Self> {
-        let y = self.value().sqrt()?;
-        Ok(self.unary("sqrt", y.clone(), Binary::Half, y))
+        self.unary("sqrt", self.value().sqrt()?, Binary::Half, Saved::result)
     }
 
     /// The absolute value of every entry; the gradient at 0 is 0.
@@ -223,7 +236,7 @@ impl<T: Scalar> Var<T> {
     /// Only where a device fails.
     pub fn abs(&self) -> Result<Self> {
         let x = self.value();
-        Ok(self.unary("abs", x.abs()?, Binary::Signed, x.clone()))
+        self.unary("abs", x.abs()?, Binary::Signed, |_| Saved::operand(self, x))
     }
 
     /// The reciprocal of every entry.
@@ -232,8 +245,9 @@ impl<T: Scalar> Var<T> {
     /// Only where a device fails.
     pub fn recip(&self) -> Result<Self> {
         let y = self.value().recip()?;
-        let saved = y.clone();
+        let saved = Self::records(&[self]).then(|| Saved::result(&y)).transpose()?;
         Ok(Self::record("recip", y, &[self], move |dy, flow| {
+            let Some(saved) = saved.map(Saved::into_tensor) else { return Ok(()) };
             // In this order: the square of a result may overflow where the gradient does not.
             flow.give(0, dy.mul(&saved)?.mul(&saved)?.scale(-T::one())?)
         }))

@@ -17,7 +17,10 @@
 //!
 //! A. Vaswani et al., *Attention Is All You Need*, NeurIPS 2017; T. Dao et al., *FlashAttention*, NeurIPS 2022.
 
-use super::{super::Var, dropout::checked};
+use super::{
+    super::{Saved, Var},
+    dropout::checked,
+};
 use crate::{
     device::{
         attention::{self, Problem},
@@ -100,6 +103,14 @@ struct Operands<T: Scalar> {
 }
 
 impl<T: Scalar> Operands<T> {
+    /// The same as it is kept for the way back, of these variables. Terms stay as they are: probabilities are computed again with the
+    /// logarithms of the sums that the same terms are in.
+    fn kept(&self, [q, k, v]: [&Var<T>; 3]) -> Result<Self> {
+        let keep = |v: &Var<T>, form: &Tensor<T, IxDyn>| Ok(Saved::operand(v, form)?.into_tensor());
+        let (q, k, v) = (keep(q, &self.q)?, keep(k, &self.k)?, keep(v, &self.v)?);
+        Ok(Self { q, k, v, terms: self.terms.clone(), ..*self })
+    }
+
     fn problem(&self) -> Problem<'_, T> {
         fn at<T: Scalar>(x: &Tensor<T, IxDyn>) -> attention::Operand<'_, T> {
             (&x.storage, &x.layout)
@@ -184,14 +195,15 @@ impl<T: Scalar> Var<T> {
         };
         let [q_value, k_value, v_value] = [q, k, v].map(|x| x.value().clone());
         let operands = Operands { q: q_value, k: k_value, v: v_value, terms, scale: T::of(scale), drop };
-        let ((block, layout), lse) = attention::forward(&operands.problem())?;
-        let y: Tensor<T, IxDyn> = Tensor::new(block, layout);
         let mut inputs = vec![q, k, v];
         inputs.extend(&options.bias);
-        let saved = Var::records(&inputs).then(|| y.clone());
+        let kept = Var::records(&inputs).then(|| operands.kept([q, k, v])).transpose()?;
+        let ((block, layout), lse) = attention::forward(&operands.problem())?;
+        let y: Tensor<T, IxDyn> = Tensor::new(block, layout);
+        let saved = kept.map(|kept| Ok((kept, Saved::result(&y)?.into_tensor()))).transpose()?;
         let bias_shape = options.bias.as_ref().map(|bias| bias.shape().to_vec());
         Ok(Self::record(NAME, y, &inputs, move |dy, flow| {
-            let Some(y) = saved else { return Ok(()) };
+            let Some((operands, y)) = saved else { return Ok(()) };
             // The bias in the four modes of the scores.
             let full = bias_shape.as_ref().filter(|_| flow.needs(3)).map(|shape| {
                 let mut full = vec![1; 4 - shape.len()];

@@ -10,7 +10,10 @@
 //!
 //! S. Ioffe, C. Szegedy, *Batch Normalization*, ICML 2015.
 
-use super::{super::Var, layer_norm::check_vector};
+use super::{
+    super::{Saved, Var},
+    layer_norm::check_vector,
+};
 use crate::{
     device::channels::{self, Channels},
     error::{Error, ErrorKind, Result},
@@ -74,12 +77,16 @@ fn normalise<T: Scalar>(
     operands.extend(bias);
     let (has_weight, has_bias) = (weight.is_some(), bias.is_some());
     let y: Tensor<T, IxDyn> = Tensor::row_major(y, x.shape());
+    // Given statistics and frozen vectors leave a factor a channel, and x is not needed.
+    let sums_wanted = of_batch || operands[1..].iter().any(|v| v.needs_gradient());
+    let saved = (sums_wanted && Var::records(&operands)).then(|| Saved::operand(x, &here)).transpose()?;
+    let shape = x.shape().to_vec();
     Ok(Var::record(NAME, y, &operands, move |dy, flow| {
         let dy = dy.to_contiguous()?;
         let bias_at = 1 + usize::from(has_weight);
-        let sums_wanted = of_batch || (has_weight && flow.needs(1)) || (has_bias && flow.needs(bias_at));
+        let here = saved.map(Saved::into_tensor);
         let mut terms = None;
-        if sums_wanted {
+        if let Some(here) = &here {
             let sums = channels::sums(at, (here.flat(), dy.flat()), Some(mean.flat()))?;
             let [db, products] = sums.map(|sums| Tensor::<T, IxDyn>::row_major(sums, &[n]));
             let dw = products.mul(&scale)?;
@@ -95,14 +102,14 @@ fn normalise<T: Scalar>(
             }
         }
         if flow.needs(0) {
-            let dx = match &terms {
-                Some((slopes, terms)) => {
+            let dx = match (&here, &terms) {
+                (Some(here), Some((slopes, terms))) => {
                     let vectors = (factor.flat(), slopes.flat(), Some(terms.flat()));
                     channels::combine(at, (here.flat(), dy.flat()), Some(mean.flat()), vectors)?
                 }
-                None => channels::affine(at, dy.flat(), (None, factor.flat(), None))?,
+                _ => channels::affine(at, dy.flat(), (None, factor.flat(), None))?,
             };
-            flow.give(0, Tensor::row_major(dx, here.shape()))?;
+            flow.give(0, Tensor::row_major(dx, &shape))?;
         }
         Ok(())
     }))

@@ -16,7 +16,7 @@ use super::{
     window::{PaddingMode, image_shape},
 };
 use crate::{
-    autodiff::Var,
+    autodiff::{Saved, Var},
     device::{
         conv::{self, Geometry},
         reduce,
@@ -78,22 +78,26 @@ impl<T: Scalar> Var<T> {
         let w = weight.value().to_contiguous()?;
         let b = bias.map(|bias| bias.value().to_contiguous()).transpose()?;
         let g = if repeated { Geometry { c_in: g.c_out, groups: g.c_out, ..g } } else { g };
-        let seen = if repeated { repeat(&x, repeats)? } else { x.clone() };
-        let y = conv::forward(&device, &g, operand(&seen), operand(&w), b.as_ref().map(operand))?;
-        let y: Tensor<T, IxDyn> = Tensor::row_major(y, &image_shape(modes, g.batch, g.output, g.c_out));
         let mut operands = vec![self, weight];
         operands.extend(bias);
+        let records = Self::records(&operands);
+        let image = (records && weight.needs_gradient()).then(|| Saved::operand(self, &x)).transpose()?;
+        let kernel = (records && self.needs_gradient()).then(|| Saved::operand(weight, &w)).transpose()?;
+        let seen = if repeated { repeat(&x, repeats)? } else { x };
+        let y = conv::forward(&device, &g, operand(&seen), operand(&w), b.as_ref().map(operand))?;
+        let y: Tensor<T, IxDyn> = Tensor::row_major(y, &image_shape(modes, g.batch, g.output, g.c_out));
+        let w_shape = weight.shape().to_vec();
         Ok(Var::record("conv", y, &operands, move |dy, flow| {
             let dy = dy.to_contiguous()?;
             if flow.needs(2) {
                 flow.give(2, channel_sums(&dy)?)?;
             }
-            if flow.needs(1) {
-                let seen = if repeated { repeat(&x, repeats)? } else { x.clone() };
+            if let (true, Some(x)) = (flow.needs(1), image.map(Saved::into_tensor)) {
+                let seen = if repeated { repeat(&x, repeats)? } else { x };
                 let dw = conv::weight_gradient(&device, &g, operand(&seen), operand(&dy))?;
-                flow.give(1, Tensor::row_major(dw, w.shape()))?;
+                flow.give(1, Tensor::row_major(dw, &w_shape))?;
             }
-            if flow.needs(0) {
+            if let (true, Some(w)) = (flow.needs(0), kernel.map(Saved::into_tensor)) {
                 let dx = conv::input_gradient(&device, &g, operand(&dy), operand(&w), None)?;
                 let dx: Tensor<T, IxDyn> = Tensor::row_major(dx, &image_shape(modes, g.batch, g.input, g.c_in));
                 flow.give(0, if repeated { sum_repeats(&dx, repeats)? } else { dx })?;

@@ -10,7 +10,13 @@ use super::{
     options::ConvTranspose,
     window::image_shape,
 };
-use crate::{autodiff::Var, device::conv, error::Result, scalar::Scalar, tensor::Tensor};
+use crate::{
+    autodiff::{Saved, Var},
+    device::conv,
+    error::Result,
+    scalar::Scalar,
+    tensor::Tensor,
+};
 use ndarray::IxDyn;
 
 impl<T: Scalar> Var<T> {
@@ -45,22 +51,26 @@ impl<T: Scalar> Var<T> {
         let x = self.value().to_contiguous()?;
         let w = weight.value().to_contiguous()?;
         let b = bias.map(|bias| bias.value().to_contiguous()).transpose()?;
-        let y = conv::input_gradient(&device, &g, operand(&x), operand(&w), b.as_ref().map(operand))?;
-        let y: Tensor<T, IxDyn> = Tensor::row_major(y, &image_shape(modes, g.batch, g.input, g.c_in));
         let mut operands = vec![self, weight];
         operands.extend(bias);
+        let records = Self::records(&operands);
+        let image = (records && weight.needs_gradient()).then(|| Saved::operand(self, &x)).transpose()?;
+        let kernel = (records && self.needs_gradient()).then(|| Saved::operand(weight, &w)).transpose()?;
+        let y = conv::input_gradient(&device, &g, operand(&x), operand(&w), b.as_ref().map(operand))?;
+        let y: Tensor<T, IxDyn> = Tensor::row_major(y, &image_shape(modes, g.batch, g.input, g.c_in));
+        let shapes = [self, weight].map(|v| v.shape().to_vec());
         Ok(Var::record("conv_transpose", y, &operands, move |dy, flow| {
             let dy = dy.to_contiguous()?;
             if flow.needs(2) {
                 flow.give(2, channel_sums(&dy)?)?;
             }
-            if flow.needs(1) {
+            if let (true, Some(x)) = (flow.needs(1), image.map(Saved::into_tensor)) {
                 let dw = conv::weight_gradient(&device, &g, operand(&dy), operand(&x))?;
-                flow.give(1, Tensor::row_major(dw, w.shape()))?;
+                flow.give(1, Tensor::row_major(dw, &shapes[1]))?;
             }
-            if flow.needs(0) {
+            if let (true, Some(w)) = (flow.needs(0), kernel.map(Saved::into_tensor)) {
                 let dx = conv::forward(&device, &g, operand(&dy), operand(&w), None)?;
-                flow.give(0, Tensor::row_major(dx, x.shape()))?;
+                flow.give(0, Tensor::row_major(dx, &shapes[0]))?;
             }
             Ok(())
         }))

@@ -15,6 +15,7 @@ use crate::{
     device::{
         Device,
         positions::{self, Table},
+        storage::Flat,
     },
     error::{Error, ErrorKind, Result},
     scalar::Scalar,
@@ -123,14 +124,19 @@ fn bucket(distance: i64, buckets: i64, max_position: i64) -> i64 {
     ((share * (half - 1) as f32).ceil() as i64 + half) * distance.signum()
 }
 
-/// One of the two terms, checked: contiguous scores and index.
-struct Term<T: Scalar> {
-    scores: Tensor<T, IxDyn>,
+/// One of the two terms, checked: the shape of its scores, and the index, all that the way back needs.
+struct Term {
+    shape: Vec<usize>,
     index: Tensor<u32, Ix2>,
 }
 
-impl<T: Scalar> Term<T> {
-    fn new(what: &str, scores: &Var<T>, index: &Tensor<u32, Ix2>, ends: Option<[u32; 2]>) -> Result<Self> {
+impl Term {
+    fn new<T: Scalar>(
+        what: &str,
+        scores: &Var<T>,
+        index: &Tensor<u32, Ix2>,
+        ends: Option<[u32; 2]>,
+    ) -> Result<(Self, Tensor<T, IxDyn>)> {
         scores.device().check_same(index.device(), NAME)?;
         let (&[_, _, rows, width], &[index_rows, _]) = (scores.shape(), index.shape()) else {
             let message = format!("{what} of shape {:?}; needs [B, H, rows, R]", scores.shape());
@@ -145,11 +151,12 @@ impl<T: Scalar> Term<T> {
                 format!("the index of {what} holds {largest}, which does not lie in shape {:?}", scores.shape());
             return Err(Error::new(ErrorKind::Value, NAME, message));
         }
-        Ok(Self { scores: scores.value().to_contiguous()?, index: index.to_contiguous()? })
+        let term = Self { shape: scores.shape().to_vec(), index: index.to_contiguous()? };
+        Ok((term, scores.value().to_contiguous()?))
     }
 
     fn table(&self) -> Table<'_> {
-        Table { index: self.index.flat(), width: self.scores.shape()[3] }
+        Table { index: self.index.flat(), width: self.shape[3] }
     }
 }
 
@@ -186,27 +193,28 @@ impl<T: Scalar> Var<T> {
         let (n, m) = (positions.c2p.shape()[0], positions.c2p.shape()[1]);
         let c2p = c2p.map(|x| Term::new("c2p", x, &positions.c2p, positions.ends[0])).transpose()?;
         let p2c = p2c.map(|x| Term::new("p2c", x, &positions.p2c, positions.ends[1])).transpose()?;
-        if let (Some(a), Some(b)) = (&c2p, &p2c) {
-            a.scores.device().check_same(b.scores.device(), NAME)?;
-            if a.scores.shape()[..2] != b.scores.shape()[..2] {
-                let message = format!("c2p of shape {:?} and p2c of shape {:?}", a.scores.shape(), b.scores.shape());
+        if let (Some((_, a)), Some((_, b))) = (&c2p, &p2c) {
+            a.device().check_same(b.device(), NAME)?;
+            if a.shape()[..2] != b.shape()[..2] {
+                let message = format!("c2p of shape {:?} and p2c of shape {:?}", a.shape(), b.shape());
                 return Err(Error::shape(NAME, message));
             }
         }
         let (batch, heads, scale) = (first.shape()[0], first.shape()[1], T::of(scale));
         let sizes = [batch * heads, n, m];
-        fn looked_up<T: Scalar>(term: &Option<Term<T>>) -> Option<(crate::device::storage::Flat<'_, T>, Table<'_>)> {
-            term.as_ref().map(|term| (term.scores.flat(), term.table()))
+        fn looked_up<T: Scalar>(term: &Option<(Term, Tensor<T, IxDyn>)>) -> Option<(Flat<'_, T>, Table<'_>)> {
+            term.as_ref().map(|(term, scores)| (scores.flat(), term.table()))
         }
         let out = positions::gather(sizes, looked_up(&c2p), looked_up(&p2c), scale)?;
         let out: Tensor<T, IxDyn> = Tensor::row_major(out, &[batch, heads, n, m]);
+        let [c2p, p2c] = [c2p, p2c].map(|term| term.map(|(term, _)| term));
         Ok(Self::record(NAME, out, &operands, move |dy, flow| {
             let dy = dy.to_contiguous()?;
             let terms = c2p.iter().map(|term| (term, false)).chain(p2c.iter().map(|term| (term, true)));
             for (i, (term, transposed)) in terms.enumerate() {
                 if flow.needs(i) {
                     let found = positions::scatter(sizes, dy.flat(), term.table(), scale, transposed)?;
-                    flow.give(i, Tensor::row_major(found, term.scores.shape()))?;
+                    flow.give(i, Tensor::row_major(found, &term.shape))?;
                 }
             }
             Ok(())

@@ -11,7 +11,7 @@
 //!
 //! D. Hendrycks, K. Gimpel, *Gaussian Error Linear Units*, arXiv:1606.08415.
 
-use super::super::Var;
+use super::super::{Saved, Var};
 use crate::{
     device::activation::{self, Activation},
     error::Result,
@@ -24,9 +24,13 @@ use ndarray::IxDyn;
 pub(super) fn activate<T: Scalar>(x: &Var<T>, f: Activation) -> Result<Var<T>> {
     let here = x.value().to_contiguous()?;
     let y: Tensor<T, IxDyn> = Tensor::row_major(activation::forward(f, here.flat())?, x.shape());
-    let saved = Var::records(&[x]).then(|| if f.saves_result() { y.clone() } else { here });
+    let saved = match Var::records(&[x]) {
+        true if f.saves_result() => Some(Saved::result(&y)?),
+        true => Some(Saved::operand(x, &here)?),
+        false => None,
+    };
     Ok(Var::record(f.name(), y, &[x], move |dy, flow| {
-        let Some(saved) = saved else { return Ok(()) };
+        let Some(saved) = saved.map(Saved::into_tensor) else { return Ok(()) };
         let dx = activation::backward(f, saved.flat(), dy.to_contiguous()?.flat())?;
         flow.give(0, Tensor::row_major(dx, saved.shape()))
     }))

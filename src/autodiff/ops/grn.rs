@@ -15,7 +15,10 @@
 //!
 //! S. Woo et al., *ConvNeXt V2*, CVPR 2023.
 
-use super::{super::Var, layer_norm::check_vector};
+use super::{
+    super::{Saved, Var},
+    layer_norm::check_vector,
+};
 use crate::{
     device::{
         channels::{self, Channels},
@@ -61,7 +64,10 @@ impl<T: Scalar> Var<T> {
         let vectors = (None, Flat::of(&response.scale, count), Some(term.flat()));
         let y = channels::affine(at, here.flat(), vectors)?;
         let y: Tensor<T, IxDyn> = Tensor::row_major(y, self.shape());
-        Ok(Self::record(NAME, y, &[self, gamma, beta], move |dy, flow| {
+        let operands = [self, gamma, beta];
+        let saved = Self::records(&operands).then(|| Saved::operand(self, &here)).transpose()?;
+        Ok(Self::record(NAME, y, &operands, move |dy, flow| {
+            let Some(here) = saved.map(Saved::into_tensor) else { return Ok(()) };
             let dy = dy.to_contiguous()?;
             let operands = (here.flat(), dy.flat());
             let sums = channels::sums(at, operands, None)?;

@@ -12,7 +12,7 @@
 //! J. L. Ba, J. R. Kiros, G. E. Hinton, *Layer Normalization*, arXiv:1607.06450; B. Zhang, R. Sennrich, *Root Mean Square Layer
 //! Normalization*, NeurIPS 2019.
 
-use super::super::Var;
+use super::super::{Saved, Var};
 use crate::{
     device::normalise::{self, Rows},
     error::{Error, Result},
@@ -66,7 +66,9 @@ fn apply<T: Scalar>(
     operands.extend(bias);
     let (has_weight, has_bias) = (weight.is_some(), bias.is_some());
     let y: Tensor<T, IxDyn> = Tensor::row_major(y, x.shape());
+    let saved = Var::records(&operands).then(|| Saved::operand(x, &here)).transpose()?;
     Ok(Var::record(name, y, &operands, move |dy, flow| {
+        let Some(here) = saved.map(Saved::into_tensor) else { return Ok(()) };
         let dy = dy.to_contiguous()?;
         let weight = w.as_ref().map(Tensor::flat);
         let [dx, dw, db] = normalise::backward(rows, here.flat(), &statistics, weight, dy.flat())?;

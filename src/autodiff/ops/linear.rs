@@ -8,7 +8,7 @@
 //! The bias is written into $Y$ first and the product added to it, which saves a pass over $Y$. [`Var::add_linear`] adds a
 //! second product in the same way: what a low-rank update contributes.
 
-use super::super::{Flow, Var};
+use super::super::{Flow, Saved, Var};
 use crate::{
     device::{
         elementwise,
@@ -81,30 +81,30 @@ fn operands<T: Scalar>(
 }
 
 /// What the gradients of a product need: the input where the weight's is wanted, the weight where the input's is; and their shapes.
-struct Saved<T: Scalar> {
-    x: Option<Tensor<T, Ix2>>,
-    w: Option<Tensor<T, Ix2>>,
+struct Kept<T: Scalar> {
+    x: Option<Saved<T, Ix2>>,
+    w: Option<Saved<T, Ix2>>,
     x_shape: Vec<usize>,
     w_shape: Vec<usize>,
 }
 
-impl<T: Scalar> Saved<T> {
-    fn of(input: &Var<T>, weight: &Var<T>, x: Tensor<T, Ix2>, w: Tensor<T, Ix2>) -> Self {
-        Self {
-            x: weight.needs_gradient().then_some(x),
-            w: input.needs_gradient().then_some(w),
+impl<T: Scalar> Kept<T> {
+    fn of(records: bool, input: &Var<T>, weight: &Var<T>, x: &Tensor<T, Ix2>, w: &Tensor<T, Ix2>) -> Result<Self> {
+        Ok(Self {
+            x: (records && weight.needs_gradient()).then(|| Saved::operand(input, x)).transpose()?,
+            w: (records && input.needs_gradient()).then(|| Saved::operand(weight, w)).transpose()?,
             x_shape: input.shape().to_vec(),
             w_shape: weight.shape().to_vec(),
-        }
+        })
     }
 
     /// Hands operand `at` the gradient of the input, and the next one that of the weight.
     fn give(self, dy: &Tensor<T, Ix2>, at: usize, flow: &mut Flow<'_, T>) -> Result<()> {
         if let (true, Some(x)) = (flow.needs(at + 1), self.x) {
-            flow.give(at + 1, product(&dy.t(), &x, &self.w_shape, None)?)?;
+            flow.give(at + 1, product(&dy.t(), x.get(), &self.w_shape, None)?)?;
         }
         if let (true, Some(w)) = (flow.needs(at), self.w) {
-            flow.give(at, product(dy, &w, &self.x_shape, None)?)?;
+            flow.give(at, product(dy, w.get(), &self.x_shape, None)?)?;
         }
         Ok(())
     }
@@ -148,17 +148,17 @@ impl<T: Scalar> Var<T> {
                 Some(elementwise::copy(&repeated.storage, &repeated.layout)?)
             }
         };
-        let y = product(&x, &w.t(), &shape, start)?;
-        let saved = Saved::of(self, weight, x, w);
         let operands = [self, weight, bias.unwrap_or(self)];
         let count = if bias.is_some() { 3 } else { 2 };
+        let kept = Kept::of(Self::records(&operands[..count]), self, weight, &x, &w)?;
+        let y = product(&x, &w.t(), &shape, start)?;
         Ok(Self::record("linear", y, &operands[..count], move |dy, flow| {
-            let dy = rows_of(&dy, saved.w_shape[0])?;
+            let dy = rows_of(&dy, kept.w_shape[0])?;
             if count == 3 && flow.needs(2) {
                 let sums = reduce::sum_modes(dy.device(), &dy.storage, &dy.layout, &[false, true])?;
-                flow.give(2, Tensor::row_major(sums, &saved.w_shape[..1]))?;
+                flow.give(2, Tensor::row_major(sums, &kept.w_shape[..1]))?;
             }
-            saved.give(&dy, 0, flow)
+            kept.give(&dy, 0, flow)
         }))
     }
 
@@ -195,12 +195,12 @@ impl<T: Scalar> Var<T> {
             Some(range) if range.start == 0 => sum.storage,
             _ => elementwise::copy(&sum.storage, &sum.layout)?,
         };
+        let kept = Kept::of(Self::records(&[x, weight]), x, weight, &rows, &w)?;
         let y = product(&rows, &w.t(), &shape, Some(start))?;
-        let saved = Saved::of(x, weight, rows, w);
         let before = Self::from_parts(y.clone(), place);
         Ok(Self::record("add_linear", y, &[&before, x, weight], move |dy, flow| {
-            let rows = rows_of(&dy, saved.w_shape[0])?;
-            saved.give(&rows, 1, flow)?;
+            let rows = rows_of(&dy, kept.w_shape[0])?;
+            kept.give(&rows, 1, flow)?;
             flow.give(0, dy)
         }))
     }

@@ -8,7 +8,10 @@
 //! are strides, modes that only rows or columns run through become part of these, and a sum over repeated modes becomes part of the inner
 //! dimension where the strides allow it, else a loop that adds up in place. Nothing is copied, repeated or transposed in memory.
 
-use super::{super::Var, arithmetic::common_shape};
+use super::{
+    super::{Saved, Var},
+    arithmetic::common_shape,
+};
 use crate::{
     device::{
         gemm::{Batch, Gemm, Matrix, gemm},
@@ -130,16 +133,17 @@ impl<T: Scalar> Var<T> {
             return Err(Error::shape("matmul", message));
         }
         let lead = common_shape("matmul", &a[..a.len() - 2], &b[..b.len() - 2])?;
+        let records = Self::records(&[self, other]);
+        let a = (records && other.needs_gradient()).then(|| Saved::operand(self, self.value())).transpose()?;
+        let b = (records && self.needs_gradient()).then(|| Saved::operand(other, other.value())).transpose()?;
         let c = multiply(self.value(), other.value(), &lead)?;
-        let a = other.needs_gradient().then(|| self.value().clone());
-        let b = self.needs_gradient().then(|| other.value().clone());
         let leads = [self, other].map(|v| v.shape()[..v.order() - 2].to_vec());
         Ok(Self::record("matmul", c, &[self, other], move |dc, flow| {
             if let (true, Some(b)) = (flow.needs(0), b) {
-                flow.give(0, multiply(&dc, &transposed(&b), &leads[0])?)?;
+                flow.give(0, multiply(&dc, &transposed(b.get()), &leads[0])?)?;
             }
             if let (true, Some(a)) = (flow.needs(1), a) {
-                flow.give(1, multiply(&transposed(&a), &dc, &leads[1])?)?;
+                flow.give(1, multiply(&transposed(a.get()), &dc, &leads[1])?)?;
             }
             Ok(())
         }))

@@ -82,7 +82,7 @@
 //! Notation: Kolda and Bader, *Tensor Decompositions and Applications*, SIAM Review 51, 2009, sections 2.5 and 4; unfoldings as in
 //! [`algebra`](crate::algebra#the-order-of-an-unfolding).
 
-use super::super::Var;
+use super::super::{Saved, Var};
 use crate::{
     algebra::{by_cost, contract},
     error::{Error, Result},
@@ -109,16 +109,18 @@ impl<T: Scalar> Var<T> {
     /// columns; [`ErrorKind::Device`](crate::ErrorKind::Device) where M is elsewhere.
     pub fn mode_product(&self, mode: usize, matrix: &Self) -> Result<Self> {
         let m = matrix_of("mode_product", "the operand", matrix)?;
+        let records = Self::records(&[self, matrix]);
+        let x = (records && matrix.needs_gradient()).then(|| Saved::operand(self, self.value())).transpose()?;
+        let saved = (records && self.needs_gradient()).then(|| Saved::operand(matrix, &m)).transpose()?;
         let y = self.value().mode_product(mode, &m)?;
-        let x = matrix.needs_gradient().then(|| self.value().clone());
-        let m = self.needs_gradient().then_some(m);
         Ok(Self::record("mode_product", y, &[self, matrix], move |dy, flow| {
             if let (true, Some(x)) = (flow.needs(1), x) {
+                let x = x.get();
                 let others: Vec<usize> = (0..x.order()).filter(|&other| other != mode).collect();
-                flow.give(1, contract(&dy, &others, &x, &others)?)?;
+                flow.give(1, contract(&dy, &others, x, &others)?)?;
             }
-            if let (true, Some(m)) = (flow.needs(0), m) {
-                flow.give(0, dy.mode_product(mode, &m.t())?)?;
+            if let (true, Some(m)) = (flow.needs(0), saved) {
+                flow.give(0, dy.mode_product(mode, &m.get().t())?)?;
             }
             Ok(())
         }))

@@ -44,6 +44,7 @@ impl<T: Scalar> Var<T> {
         let y = max_pool::forward(&device, &g, operand(&x))?;
         let shape = image_shape(self.order() - 2, g.batch, g.output, g.c_out);
         let y: Tensor<T> = Tensor::row_major(y, &shape);
+        // Kept as it is: the maxima are found again, and rounded entries may be equal.
         Ok(Var::record("max_pool", y, &[self], move |dy, flow| {
             let dy = dy.to_contiguous()?;
             let dx = max_pool::backward(&device, &g, operand(&x), operand(&dy))?;

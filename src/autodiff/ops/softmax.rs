@@ -6,7 +6,10 @@
 //! The largest entry is subtracted first. A row is read from memory once and written once; the result is what is kept. A row of
 //! nothing but $-\infty$ (all masked) has a softmax of zeros and a gradient of zeros, where PyTorch has NaN.
 
-use super::{super::Var, arithmetic::unbroadcast};
+use super::{
+    super::{Saved, Var},
+    arithmetic::unbroadcast,
+};
 use crate::{
     device::softmax::{self, Kind},
     error::{Error, Result},
@@ -33,7 +36,12 @@ fn apply<T: Scalar>(x: &Var<T>, kind: Kind, mode: usize, mask: Option<&Var<T>>) 
         Tensor::row_major(softmax::forward(kind, x.device(), here.flat(), sizes, mask_at)?, x.shape());
     let operands = [x, mask.unwrap_or(x)];
     let operands = &operands[..if mask.is_some() { 2 } else { 1 }];
-    let saved = Var::records(operands).then(|| y.clone());
+    let saved = match kind {
+        _ if !Var::records(operands) => None,
+        Kind::Softmax => Some(Saved::result(&y)?.into_tensor()),
+        // Its exponentials are needed, of which an error of a logarithm is a factor.
+        Kind::LogSoftmax => Some(y.clone()),
+    };
     let mask_shape = mask.map(|mask| mask.shape().to_vec());
     Ok(Var::record(kind.name(), y, operands, move |dy, flow| {
         let Some(y) = saved else { return Ok(()) };

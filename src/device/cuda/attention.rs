@@ -32,7 +32,13 @@ const SCORES: usize = 1 << 25;
 type At<'a, T> = (&'a CudaBlock<T>, &'a Layout);
 
 fn at<'a, T: Scalar>((block, layout): Operand<'a, T>) -> Result<At<'a, T>> {
-    let block = block.cuda("attention")?;
+    block.cuda("attention")?;
+    factor((block, layout))
+}
+
+/// The same of one that only products read.
+fn factor<'a, T: Scalar>((block, layout): Operand<'a, T>) -> Result<At<'a, T>> {
+    let block = block.factor("attention")?;
     check("attention", block.len(), layout);
     Ok((block, layout))
 }
@@ -219,7 +225,7 @@ pub(crate) fn forward<T: Scalar>(
     if m == 0 {
         return nothing_attended(gpu, out, lse);
     }
-    let (q, k, v, rows) = (at(p.q)?, at(p.k)?, at(p.v)?, Rows::new(p, sizes)?);
+    let (q, k, v, rows) = (factor(p.q)?, factor(p.k)?, factor(p.v)?, Rows::new(p, sizes)?);
     let (out, lse) = (out.cuda_mut("attention")?, lse.cuda_mut("attention")?);
     check("attention", out.len(), out_at);
     assert_eq!(lse.len(), batch * heads * n, "attention: the logarithms' length");
@@ -262,7 +268,7 @@ pub(crate) fn backward<T: Scalar>(
             .chain(bias.into_iter().map(|(block, _)| block))
             .try_for_each(|block| block.cuda_mut("attention")?.clear());
     }
-    let (q, k, v, rows) = (at(p.q)?, at(p.k)?, at(p.v)?, Rows::new(p, sizes)?);
+    let (q, k, v, rows) = (factor(p.q)?, factor(p.k)?, factor(p.v)?, Rows::new(p, sizes)?);
     let (out, dy, lse) = (at(saved.out)?, at(saved.dy)?, saved.lse.cuda("attention")?);
     assert_eq!(lse.len(), batch * heads * n, "attention: the logarithms' length");
     let name = format!("soften_back_{}", T::DTYPE);

@@ -3,18 +3,20 @@
 
 use super::{
     context::{Cuda, driver},
-    rounded::Shadow,
+    rounded::{self, Shadow},
 };
 use crate::{device::cpu::HostBlock, error::Result, scalar::Element};
 use cudarc::driver::sys;
-use std::{marker::PhantomData, sync::Arc};
+use std::{
+    marker::PhantomData,
+    sync::{Arc, OnceLock},
+};
 
 /// `len` elements in a GPU's memory; dropped, the memory waits for reuse.
 pub(crate) struct CudaBlock<T: Element> {
     gpu: Cuda,
-    /// 0 where there are no elements.
-    address: u64,
-    class: usize,
+    /// None while the elements are in the shadow alone, in bf16.
+    place: OnceLock<Place>,
     len: usize,
     /// The same elements on the host, where they are known there: indices are checked without waiting for the GPU.
     host: Option<Arc<HostBlock<T>>>,
@@ -22,10 +24,17 @@ pub(crate) struct CudaBlock<T: Element> {
     element: PhantomData<T>,
 }
 
+/// Memory that a block owns; both 0 where there are no elements.
+#[derive(Clone, Copy)]
+struct Place {
+    address: u64,
+    class: usize,
+}
+
 impl<T: Element> Drop for CudaBlock<T> {
     fn drop(&mut self) {
-        if self.class > 0 {
-            self.gpu.give(self.address, self.class);
+        if let Some(place) = self.place.get().filter(|place| place.class > 0) {
+            self.gpu.give(place.address, place.class);
         }
     }
 }
@@ -37,8 +46,14 @@ impl Cuda {
             0 => (0, 0),
             _ => self.take(len.saturating_mul(size_of::<T>()))?,
         };
-        let shadow = Shadow::default();
-        Ok(CudaBlock { gpu: self.clone(), address, class, len, host: None, shadow, element: PhantomData })
+        let block = self.unplaced(len, Shadow::default());
+        let _ = block.place.set(Place { address, class });
+        Ok(block)
+    }
+
+    /// A block whose elements are in this shadow alone.
+    pub(crate) fn unplaced<T: Element>(&self, len: usize, shadow: Shadow) -> CudaBlock<T> {
+        CudaBlock { gpu: self.clone(), place: OnceLock::new(), len, host: None, shadow, element: PhantomData }
     }
 
     /// A block with these values; they are copied before this returns, and arrive in the order of the stream.
@@ -48,7 +63,7 @@ impl Cuda {
         // SAFETY: elements are plain numbers without padding, so their bytes may be read.
         let bytes = unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) };
         // SAFETY: the block is new, holds as many bytes, and nobody else has it.
-        unsafe { self.staging().upload(self, bytes, block.address)? };
+        unsafe { self.staging().upload(self, bytes, block.at(0))? };
         Ok(block)
     }
 }
@@ -78,10 +93,34 @@ impl<T: Element> CudaBlock<T> {
         self.shadow = Shadow::default();
     }
 
-    /// The address of the element at `position`.
+    /// Whether the elements are there in bf16 alone.
+    pub(crate) fn is_rounded(&self) -> bool {
+        self.place.get().is_none()
+    }
+
+    /// Makes singles of elements that are there in bf16 alone.
+    pub(crate) fn restore(&self) -> Result<()> {
+        if !self.is_rounded() {
+            return Ok(());
+        }
+        let (address, class) = self.gpu.take(self.len * size_of::<T>())?;
+        // SAFETY: new memory of this size.
+        let written = unsafe { rounded::widen(&self.gpu, self, address) };
+        if written.is_err() || self.place.set(Place { address, class }).is_err() {
+            // No kernel, or another thread was faster.
+            self.gpu.give(address, class);
+        }
+        written
+    }
+
+    /// The address of the element at `position`. The elements are in place, as they are in every block but one that is yet to be
+    /// [restored](CudaBlock::restore).
     pub(crate) fn at(&self, position: usize) -> u64 {
         debug_assert!(position <= self.len, "position {position} in a block of {}", self.len);
-        self.address + (position * size_of::<T>()) as u64
+        match self.place.get() {
+            Some(place) => place.address + (position * size_of::<T>()) as u64,
+            None => unreachable!("the address of a block that is there in bf16 alone"),
+        }
     }
 
     /// Copies the elements to the host, waiting for what was queued before.
@@ -91,7 +130,7 @@ impl<T: Element> CudaBlock<T> {
         // SAFETY: elements are plain numbers of which every bit pattern is one.
         let bytes = unsafe { std::slice::from_raw_parts_mut(to.as_mut_ptr().cast::<u8>(), size_of_val(to)) };
         // SAFETY: the block holds as many bytes.
-        unsafe { self.gpu.staging().download(&self.gpu, self.address, bytes) }
+        unsafe { self.gpu.staging().download(&self.gpu, self.at(0), bytes) }
     }
 
     /// The first element, brought to the host.
@@ -102,7 +141,7 @@ impl<T: Element> CudaBlock<T> {
         // SAFETY: as in `download`.
         let bytes = unsafe { std::slice::from_raw_parts_mut(one.as_mut_ptr().cast::<u8>(), size_of::<T>()) };
         // SAFETY: the block holds at least one element.
-        unsafe { self.gpu.staging().download(&self.gpu, self.address, bytes)? };
+        unsafe { self.gpu.staging().download(&self.gpu, self.at(0), bytes)? };
         Ok(one[0])
     }
 
@@ -113,7 +152,7 @@ impl<T: Element> CudaBlock<T> {
         if bytes > 0 {
             self.gpu.enter("copy")?;
             // SAFETY: both blocks hold as many bytes, the new one is nobody else's.
-            let result = unsafe { sys::cuMemcpyDtoDAsync_v2(copy.address, self.address, bytes, self.gpu.stream()) };
+            let result = unsafe { sys::cuMemcpyDtoDAsync_v2(copy.at(0), self.at(0), bytes, self.gpu.stream()) };
             driver("copy", result)?;
         }
         Ok(copy)
@@ -127,7 +166,7 @@ impl<T: Element> CudaBlock<T> {
         }
         self.gpu.enter("fill")?;
         // SAFETY: the block holds as many bytes and is the caller's alone.
-        driver("fill", unsafe { sys::cuMemsetD8Async(self.address, 0, bytes, self.gpu.stream()) })
+        driver("fill", unsafe { sys::cuMemsetD8Async(self.at(0), 0, bytes, self.gpu.stream()) })
     }
 }
 

@@ -51,7 +51,7 @@ pub(crate) fn gemm<T: Scalar>(
     b: &Storage<T>,
     c: &mut Storage<T>,
 ) -> Result<()> {
-    product(gpu, p, a.cuda("gemm")?, b.cuda("gemm")?, c.cuda_mut("gemm")?)
+    product(gpu, p, a.factor("gemm")?, b.factor("gemm")?, c.cuda_mut("gemm")?)
 }
 
 pub(crate) fn product<T: Scalar>(
@@ -73,20 +73,26 @@ pub(crate) fn product<T: Scalar>(
     let b_range = check("B", b.len(), p.b, p.k, p.n, loops().map(|l| (l.size, l.b)));
     match Call::new(p) {
         Ok(call) => {
-            let (precision, to) = (precision::<T>(gpu, &call), Side::plain(c));
+            // The larger operand, which decides.
+            let kept = if p.m >= p.n { a.is_rounded() } else { b.is_rounded() };
+            let (precision, to) = (precision::<T>(gpu, &call, kept), Side::plain(c));
             if precision == Precision::Bf16 {
                 let (a, b) = (rounded(gpu, a, a_range.0, a_range.1)?, rounded(gpu, b, b_range.0, b_range.1)?);
                 // SAFETY: the copies hold what the operands reach, and stay until the calls are queued; C is the caller's alone.
                 return unsafe { run(gpu, &call, precision, p.alpha, p.beta, [Side::half(&a), Side::half(&b), to]) };
             }
+            a.restore()?;
+            b.restore()?;
             // SAFETY: the three operands were checked to lie in their blocks, and C is the caller's alone.
             unsafe { run(gpu, &call, precision, p.alpha, p.beta, [Side::plain(a), Side::plain(b), to]) }
         }
         Err(Unfit::A) => {
+            a.restore()?;
             let (packed, p) = repacked(gpu, p, a, Operands::A)?;
             product(gpu, &p, &packed, b, c)
         }
         Err(Unfit::B) => {
+            b.restore()?;
             let (packed, p) = repacked(gpu, p, b, Operands::B)?;
             product(gpu, &p, a, &packed, c)
         }
@@ -162,11 +168,13 @@ fn repacked<T: Scalar>(
 /// Sides of this length and more are worth rounding operands for.
 const WORTH_ROUNDING: i64 = 32;
 
-/// In what a product is computed.
-fn precision<T: Scalar>(gpu: &Cuda, call: &Call) -> Precision {
+/// In what a product is computed; `kept` says that its larger operand is there in bf16 alone.
+fn precision<T: Scalar>(gpu: &Cuda, call: &Call, kept: bool) -> Precision {
+    // Tensor cores read whole 16 bytes.
+    let even = call.first.ld % 8 == 0 && call.second.ld % 8 == 0;
     match gpu.precision() {
         _ if T::DTYPE != DType::F32 => Precision::F32,
-        Precision::Bf16 if call.m.min(call.n).min(call.k) < WORTH_ROUNDING => Precision::Tf32,
+        Precision::Bf16 if call.m.min(call.n).min(call.k) < WORTH_ROUNDING && !(kept && even) => Precision::Tf32,
         precision => precision,
     }
 }

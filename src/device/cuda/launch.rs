@@ -455,6 +455,7 @@ pub(crate) const KERNELS: &[(Source, &str, &str)] = &[
     (Source::Place, "put_16", "ppin"),
     (Source::Contract, "addresses", "ppppinn"),
     (Source::Cast, "round_bf16", "ppi"),
+    (Source::Cast, "widen_bf16", "ppi"),
     (Source::Conv, "columns_of_*", "ppiiiig"),
     (Source::Conv, "wide_columns_of_*", "ppiiiig"),
     (Source::Conv, "gather_columns_*", "pppiiiiiiig"),

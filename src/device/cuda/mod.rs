@@ -19,7 +19,7 @@
 //! | `activation.rs`, `softmax.rs`, `normalise.rs`, `channels.rs`, `losses.rs`, `dropout.rs` | those of a network's rows and channels |
 //! | `optimizer.rs`, `gather.rs`, `positions.rs`, `place.rs` | steps of all parameters; picks, lookups, blocks put together |
 //! | `conv.rs`, `depthwise.rs`, `max_pool.rs`, `resample.rs`, `attention.rs` | the same for images and attention |
-//! | `rounded.rs` | operands of products rounded to bf16 |
+//! | `rounded.rs` | operands of products rounded to bf16, and what operations keep |
 //! | `solver.rs` | cuSOLVER for both scalar types |
 
 pub(crate) mod activation;

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     autodiff::{self, Var},
-    error::{Error, Result},
+    error::Result,
     module,
     nn::{
         Checkpoint, Conv, Grn, Init, LayerNorm, Linear, Loaded, Mode, Module, Parameter, StochasticDepth, Visitor,
@@ -237,10 +237,16 @@ impl<T: Scalar> ConvNext<T> {
     /// # Errors
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where the images have other channels or are smaller than what a stage needs.
     pub fn features(&self, images: &Var<T>, mode: Mode) -> Result<Vec<Var<T>>> {
+        let mut features = Vec::with_capacity(self.backbone.stages.len());
+        self.last(images, mode, |x| features.push(x.clone()))?;
+        Ok(features)
+    }
+
+    /// The result of the last stage, and that of every stage shown to `seen`.
+    fn last(&self, images: &Var<T>, mode: Mode, mut seen: impl FnMut(&Var<T>)) -> Result<Var<T>> {
         let embeddings = &self.backbone.embeddings;
         let mut x = embeddings.layernorm.forward(&embeddings.patch_embeddings.forward(images, mode)?)?;
         let mut number = 0;
-        let mut features = Vec::with_capacity(self.backbone.stages.len());
         for stage in &self.backbone.stages {
             if let Some(Downsampling { norm, conv }) = &stage.downsampling {
                 x = conv.forward(&norm.forward(&x)?, mode)?;
@@ -249,18 +255,15 @@ impl<T: Scalar> ConvNext<T> {
                 x = block.forward(&x, mode.fork(number))?;
                 number += 1;
             }
-            features.push(x.clone());
+            seen(&x);
         }
-        Ok(features)
+        Ok(x)
     }
 }
 
 impl<T: Scalar> ImageClassifier<T> for ConvNext<T> {
     fn embed(&self, images: &Var<T>, mode: Mode) -> Result<Var<T>> {
-        match self.features(images, mode)?.pop() {
-            Some(last) => self.backbone.layernorm.forward(&last.global_avg_pool()?),
-            None => Err(Error::shape("ConvNext", "a model without stages")),
-        }
+        self.backbone.layernorm.forward(&self.last(images, mode, |_| ())?.global_avg_pool()?)
     }
 
     fn forward(&self, images: &Var<T>, mode: Mode) -> Result<Var<T>> {

@@ -134,3 +134,23 @@ extern "C" __global__ void round_bf16(const float* source, unsigned short* out, 
     }
     for (i64 i = 8 * whole + FIRST; i < len; i += STEP) out[i] = (unsigned short)nearest(source[i]);
 }
+
+// The singles of what was kept in bf16, eight at a time.
+extern "C" __global__ void widen_bf16(const unsigned short* source, float* out, i64 len) {
+    const i64 whole = len / 8;
+    for (i64 i = FIRST; i < whole; i += STEP) {
+        const uint4 packed = ((const uint4*)source)[i];
+        float4 a, b;
+        a.x = __uint_as_float(packed.x << 16);
+        a.y = __uint_as_float(packed.x & 0xffff0000u);
+        a.z = __uint_as_float(packed.y << 16);
+        a.w = __uint_as_float(packed.y & 0xffff0000u);
+        b.x = __uint_as_float(packed.z << 16);
+        b.y = __uint_as_float(packed.z & 0xffff0000u);
+        b.z = __uint_as_float(packed.w << 16);
+        b.w = __uint_as_float(packed.w & 0xffff0000u);
+        ((float4*)out)[2 * i] = a;
+        ((float4*)out)[2 * i + 1] = b;
+    }
+    for (i64 i = 8 * whole + FIRST; i < len; i += STEP) out[i] = __uint_as_float((u32)source[i] << 16);
+}
