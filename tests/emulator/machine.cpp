@@ -84,10 +84,9 @@ void trap();
 // What runs a block: fibers for as many threads as a block may have. Used by one thread of the host at a time.
 struct Machine {
     Block block{};
-    std::vector<Status> status;
     void (*call)(void**) = nullptr;
     void** args = nullptr;
-    bool trapped = false;
+    bool backwards = false, trapped = false;
     std::vector<unsigned char> dynamic;
 
     Machine() {
@@ -106,23 +105,20 @@ struct Machine {
 
     Thread& thread(unsigned t) { return ((Thread*)(stacks + STACKS))[t]; }
 
-    const char* run_block(bool backwards);
-    bool run_warp(unsigned first, unsigned last, bool backwards);
-
-    // From a fiber back to the loop over threads.
-    void leave(Status status) {
-        const unsigned t = self().flat;
-        this->status[t] = status;
-        go(places[t], home);
-    }
+    const char* run_block();
+    void leave(Status why);
 
 private:
     char* stacks;
     unsigned made = 0;  // stacks that have been begun
     std::vector<Place> places;
-    Place home{};
+    Place home{};  // where a block is run from
+    std::vector<Status> status;
+    // The warp that is running, and how many of its threads are at a meeting.
+    unsigned first = 0, last = 0, met = 0;
 
     void make(unsigned t);
+    Place& after(unsigned t);
 };
 
 // The one that runs the fiber at hand.
@@ -152,25 +148,34 @@ void Machine::make(unsigned t) {
     begin(places[t], stack + STACK - 64 - t * 5 % 256 * 64, stack + page, fiber_main);
 }
 
-// Runs the threads of a warp until each is at the block's barrier or at its end; false where only some come to a meeting of the warp.
-bool Machine::run_warp(unsigned first, unsigned last, bool backwards) {
-    for (;;) {
-        for (unsigned i = 0; i < last - first; ++i) {
-            const unsigned t = backwards ? last - 1 - i : first + i;
-            if (status[t] != Status::Ready) continue;
-            go(home, places[t]);
-            if (trapped) return true;
+// Where to go from thread `t`: to the next one of its warp that can go on; from the last of a meeting to the first; or home.
+Place& Machine::after(unsigned t) {
+    if (trapped) return home;
+    if (backwards) {
+        while (t-- > first) {
+            if (status[t] == Status::Ready) return places[t];
         }
-        unsigned met = 0;
-        for (unsigned t = first; t < last; ++t) met += status[t] == Status::AtWarp;
-        if (met == 0) return true;
-        if (met != last - first) return false;
-        std::fill(&status[first], &status[first] + met, Status::Ready);
+    } else {
+        while (++t < last) {
+            if (status[t] == Status::Ready) return places[t];
+        }
     }
+    if (met != last - first) return home;
+    met = 0;
+    std::fill(&status[first], &status[first] + (last - first), Status::Ready);
+    return places[backwards ? last - 1 : first];
+}
+
+void Machine::leave(Status why) {
+    const unsigned t = self().flat;
+    status[t] = why;
+    met += why == Status::AtWarp;
+    Place& to = after(t);
+    if (&to != &places[t]) go(places[t], to);
 }
 
 // What is wrong with how the threads wait; null where all have come to the end, or one has trapped.
-const char* Machine::run_block(bool backwards) {
+const char* Machine::run_block() {
     const unsigned count = block.count, warps = (count + WARP - 1) / WARP;
     const Index size = block.threads;
     for (; made < count; ++made) make(made);
@@ -184,11 +189,13 @@ const char* Machine::run_block(bool backwards) {
     for (;;) {
         status.assign(count, Status::Ready);
         for (unsigned i = 0; i < warps; ++i) {
-            const unsigned first = (backwards ? warps - 1 - i : i) * WARP;
-            if (!run_warp(first, std::min(first + WARP, count), backwards)) {
-                return "a shuffle, or another meeting of a warp, that not all of its threads come to";
-            }
+            // Each warp until its threads are at the block's barrier or at their end.
+            first = (backwards ? warps - 1 - i : i) * WARP;
+            last = std::min(first + WARP, count);
+            met = 0;
+            go(home, places[backwards ? last - 1 : first]);
             if (trapped) return nullptr;
+            if (met > 0) return "a shuffle, or another meeting of a warp, that not all of its threads come to";
         }
         const unsigned done = std::count(status.begin(), status.end(), Status::Done);
         if (done == count) return nullptr;
@@ -222,7 +229,8 @@ bool run(Function& function, Index blocks, Index threads, size_t dynamic, void**
                 m->block.index = {x, y, z};
                 m->dynamic.assign(dynamic, 0xff);
                 m->block.dynamic = m->dynamic.data();
-                if (const char* complaint = m->run_block(function.blocks++ % 2 == 1)) {
+                m->backwards = function.blocks++ % 2 == 1;
+                if (const char* complaint = m->run_block()) {
                     fprintf(stderr, "emulated: %s: %s\n", function.name.c_str(), complaint);
                     abort();
                 }

@@ -26,6 +26,9 @@ pub(crate) enum Source {
     Conv,
     Depthwise,
     Attention,
+    /// A kernel that fails.
+    #[cfg(test)]
+    Faulty,
 }
 
 impl Source {
@@ -48,6 +51,7 @@ impl Source {
         Source::Conv,
         Source::Depthwise,
         Source::Attention,
+        Source::Faulty,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -69,6 +73,8 @@ impl Source {
             Source::Conv => "conv",
             Source::Depthwise => "depthwise",
             Source::Attention => "attention",
+            #[cfg(test)]
+            Source::Faulty => "faulty",
         }
     }
 
@@ -92,6 +98,8 @@ impl Source {
             Source::Conv => include_str!("kernels/conv.cu"),
             Source::Depthwise => include_str!("kernels/depthwise.cu"),
             Source::Attention => include_str!("kernels/attention.cu"),
+            #[cfg(test)]
+            Source::Faulty => super::faults::KERNEL,
         };
         [include_str!("kernels/common.cuh"), self.shared(), own].concat()
     }

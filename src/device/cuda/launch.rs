@@ -475,6 +475,8 @@ pub(crate) const KERNELS: &[(Source, &str, &str)] = &[
     (Source::Depthwise, "depthwise_finish_*", "ppiii"),
     (Source::Attention, "soften_*", "ppppiiitiiiiiin"),
     (Source::Attention, "soften_back_*", "pppppppiiitiiiiiinn"),
+    #[cfg(test)]
+    (Source::Faulty, "fail_from", "i"),
 ];
 
 /// Every kernel by its full name, with its arguments by letter.
