@@ -105,7 +105,8 @@ impl Device {
     ///
     /// # Errors
     /// [`ErrorKind::Device`] where the crate was built without the feature `cuda`, where libcuda, cublas, cusolver or nvrtc
-    /// cannot be loaded, or where there is no such device.
+    /// cannot be loaded, or where there is no such device. A GPU that was opened before is not asked again: once a kernel has failed
+    /// (an error whose message says so), every use of its handles and tensors is an error until the process ends.
     pub fn cuda(index: usize) -> Result<Self> {
         #[cfg(feature = "cuda")]
         {

@@ -27,6 +27,9 @@ pub(crate) enum Source {
     Depthwise,
     Attention,
     Linalg,
+    /// A kernel that fails.
+    #[cfg(test)]
+    Faulty,
 }
 
 impl Source {
@@ -50,6 +53,7 @@ impl Source {
         Source::Depthwise,
         Source::Attention,
         Source::Linalg,
+        Source::Faulty,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -72,6 +76,8 @@ impl Source {
             Source::Depthwise => "depthwise",
             Source::Attention => "attention",
             Source::Linalg => "linalg",
+            #[cfg(test)]
+            Source::Faulty => "faulty",
         }
     }
 
@@ -96,6 +102,8 @@ impl Source {
             Source::Depthwise => include_str!("kernels/depthwise.cu"),
             Source::Attention => include_str!("kernels/attention.cu"),
             Source::Linalg => include_str!("kernels/linalg.cu"),
+            #[cfg(test)]
+            Source::Faulty => super::faults::KERNEL,
         };
         [include_str!("kernels/common.cuh"), self.shared(), own].concat()
     }

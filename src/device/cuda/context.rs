@@ -63,6 +63,23 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Errors of a kernel that every later call repeats, for as long as the process lives.
+fn fatal(result: CUresult) -> bool {
+    matches!(
+        result,
+        CUresult::CUDA_ERROR_ECC_UNCORRECTABLE
+            | CUresult::CUDA_ERROR_ILLEGAL_ADDRESS
+            | CUresult::CUDA_ERROR_LAUNCH_TIMEOUT
+            | CUresult::CUDA_ERROR_ASSERT
+            | CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR
+            | CUresult::CUDA_ERROR_ILLEGAL_INSTRUCTION
+            | CUresult::CUDA_ERROR_MISALIGNED_ADDRESS
+            | CUresult::CUDA_ERROR_INVALID_ADDRESS_SPACE
+            | CUresult::CUDA_ERROR_INVALID_PC
+            | CUresult::CUDA_ERROR_LAUNCH_FAILED
+    )
+}
+
 /// The error of a driver's call, in words. The library is present.
 pub(crate) fn driver(operation: &'static str, result: CUresult) -> Result<()> {
     if result == CUresult::CUDA_SUCCESS {
@@ -82,6 +99,9 @@ pub(crate) fn driver(operation: &'static str, result: CUresult) -> Result<()> {
             "; the libcuda that the loader found is the toolkit's stub, to link against: take its folder off LD_LIBRARY_PATH, or \
              install NVIDIA's driver"
         }
+        result if fatal(result) => {
+            "; a kernel failed, in this call or an earlier one, and the process cannot use the GPU any more: start it again"
+        }
         _ => "",
     };
     Err(Error::new(kind, operation, format!("the CUDA driver reports {result:?} ({text}){advice}")))
@@ -93,7 +113,7 @@ pub(crate) fn blas(operation: &'static str, status: cublasStatus_t) -> Result<()
         cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED => {
             Err(Error::new(ErrorKind::Memory, operation, "cuBLAS found no memory for its workspace"))
         }
-        _ => Err(Error::new(ErrorKind::Device, operation, format!("cuBLAS reports {status:?}"))),
+        _ => Err(of_a_library(operation, format!("cuBLAS reports {status:?}"))),
     }
 }
 
@@ -103,7 +123,18 @@ pub(crate) fn solver(operation: &'static str, status: cusolverStatus_t) -> Resul
         cusolverStatus_t::CUSOLVER_STATUS_ALLOC_FAILED => {
             Err(Error::new(ErrorKind::Memory, operation, "cuSOLVER found no memory for its workspace"))
         }
-        _ => Err(Error::new(ErrorKind::Device, operation, format!("cuSOLVER reports {status:?}"))),
+        _ => Err(of_a_library(operation, format!("cuSOLVER reports {status:?}"))),
+    }
+}
+
+/// The error of a library's call: the driver's where a kernel has failed, of which libraries say less.
+fn of_a_library(operation: &'static str, message: String) -> Error {
+    let (mut free, mut all) = (0, 0);
+    // SAFETY: the call writes two sizes; it is one of those that repeat the error of an earlier kernel.
+    let result = unsafe { sys::cuMemGetInfo_v2(&mut free, &mut all) };
+    match driver(operation, result) {
+        Err(error) if fatal(result) => error,
+        _ => Error::new(ErrorKind::Device, operation, message),
     }
 }
 

@@ -485,6 +485,8 @@ pub(crate) const KERNELS: &[(Source, &str, &str)] = &[
     (Source::Linalg, "cholesky_*", "ppi"),
     (Source::Linalg, "unit_columns_*", "pppiiii"),
     (Source::Linalg, "triangle_*", "piii"),
+    #[cfg(test)]
+    (Source::Faulty, "fail_from", "i"),
 ];
 
 /// Every kernel by its full name, with its arguments by letter.

@@ -35,6 +35,8 @@ pub(crate) mod conv;
 pub(crate) mod depthwise;
 pub(crate) mod dropout;
 pub(crate) mod elementwise;
+#[cfg(test)]
+mod faults;
 pub(crate) mod gather;
 pub(crate) mod gemm;
 pub(crate) mod gram;

@@ -1,0 +1,249 @@
+#include "emulator.h"
+#include "machine.h"
+
+#include <algorithm>
+#include <cstring>
+#include <dlfcn.h>
+#include <map>
+#include <mutex>
+#include <sys/mman.h>
+#include <unistd.h>
+
+namespace emulator {
+
+struct Device {
+    int index;
+    size_t used = 0;
+    std::map<uint64_t, size_t> blocks;  // their sizes by their addresses
+};
+
+namespace {
+
+// The numbers of CUresult.
+enum {
+    SUCCESS = 0,
+    INVALID_VALUE = 1,
+    OUT_OF_MEMORY = 2,
+    NO_DEVICE = 100,
+    INVALID_DEVICE = 101,
+    INVALID_IMAGE = 200,
+    INVALID_CONTEXT = 201,
+    INVALID_HANDLE = 400,
+    NOT_FOUND = 500,
+    LAUNCH_FAILED = 719,
+    UNKNOWN = 999,
+};
+
+constexpr int MOST_DEVICES = 16;
+constexpr size_t MOST_DYNAMIC = 227 << 10;
+
+Device all_devices[MOST_DEVICES];
+std::mutex lock;  // of the blocks of all devices
+std::atomic<int> failed{0};
+thread_local Device* chosen = nullptr;
+
+int devices() { return std::clamp(atoi(setting("EMULATED_DEVICES", "2")), 0, MOST_DEVICES); }
+size_t memory() { return strtoull(setting("EMULATED_MEMORY", "8589934592"), nullptr, 10); }
+size_t page() { return sysconf(_SC_PAGESIZE); }
+
+// What is wrong with a call on a stream; SUCCESS where nothing is.
+int ready(const void* stream) {
+    if (failed) return failed;
+    if (!chosen) return INVALID_CONTEXT;
+    return stream == chosen ? SUCCESS : INVALID_HANDLE;
+}
+int ready() { return ready(chosen); }
+
+int copy(void* to, const void* from, size_t bytes, const void* stream, const void* on_device) {
+    if (int error = ready(stream)) return error;
+    if (!held(on_device, bytes)) return INVALID_VALUE;
+    memmove(to, from, bytes);
+    return SUCCESS;
+}
+
+}  // namespace
+
+Device* current() { return chosen; }
+int failure() { return failed; }
+
+bool held(const void* from, size_t bytes) {
+    if (!chosen) return false;
+    std::lock_guard<std::mutex> guard(lock);
+    const uint64_t address = (uint64_t)from;
+    auto after = chosen->blocks.upper_bound(address);
+    if (after == chosen->blocks.begin()) return false;
+    const auto& [begin, size] = *std::prev(after);
+    return address - begin <= size && bytes <= size - (address - begin);
+}
+
+}  // namespace emulator
+
+using namespace emulator;
+
+// ---- Devices, streams, events ----
+
+API int cuInit(unsigned) { return devices() > 0 ? SUCCESS : NO_DEVICE; }
+API int cuDeviceGetCount(int* count) { return *count = devices(), SUCCESS; }
+API int cuDeviceGet(int* device, int index) {
+    return index >= 0 && index < devices() ? (*device = index, SUCCESS) : INVALID_DEVICE;
+}
+API int cuDeviceGetAttribute(int* value, int which, int) {
+    // Compute capability 9.0 and the multiprocessors of an H100.
+    *value = which == 75 ? 9 : which == 76 ? 0 : which == 16 ? 132 : 0;
+    return SUCCESS;
+}
+API int cuDevicePrimaryCtxRetain(Device** context, int index) {
+    *context = &all_devices[index];
+    (*context)->index = index;
+    return failed;
+}
+API int cuCtxSetCurrent(Device* context) { return chosen = context, failed; }
+API int cuStreamCreate(Device** stream, unsigned) { return *stream = chosen, ready(); }
+API int cuStreamSynchronize(void* stream) {
+    TRACE("wait\n");
+    return ready(stream);
+}
+API int cuStreamWaitEvent(void* stream, void*, unsigned) { return ready(stream); }
+API int cuEventCreate(void** event, unsigned) { return *event = malloc(1), ready(); }
+API int cuEventRecord(void*, void* stream) { return ready(stream); }
+API int cuEventQuery(void*) { return failed; }
+API int cuEventSynchronize(void*) { return failed; }
+
+// ---- Memory ----
+
+// A block ends where a page ends, and the next page is out of reach.
+API int cuMemAlloc_v2(uint64_t* address, size_t bytes) {
+    if (int error = ready()) return error;
+    if (bytes == 0) return INVALID_VALUE;
+    std::lock_guard<std::mutex> guard(lock);
+    if (bytes > memory() - chosen->used) return OUT_OF_MEMORY;
+    const size_t whole = (bytes + 255) / 256 * 256, pages = (whole + page() - 1) / page() * page();
+    char* p = (char*)mmap(nullptr, pages + page(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED || mprotect(p, pages, PROT_READ | PROT_WRITE) != 0) return OUT_OF_MEMORY;
+    char* begin = p + pages - whole;
+    // Whoever reads what nobody wrote gets NaN; of large blocks, at their beginning.
+    if (!idle()) memset(begin, 0xff, std::min(bytes, (size_t)64 << 20));
+    chosen->used += bytes;
+    chosen->blocks[(uint64_t)begin] = bytes;
+    *address = (uint64_t)begin;
+    return SUCCESS;
+}
+// The addresses stay taken, so that whoever still uses them does not meet another block.
+API int cuMemFree_v2(uint64_t address) {
+    if (int error = ready()) return error;
+    std::lock_guard<std::mutex> guard(lock);
+    auto found = chosen->blocks.find(address);
+    if (found == chosen->blocks.end()) return INVALID_VALUE;
+    const uint64_t first = address / page() * page(), end = address + (found->second + 255) / 256 * 256;
+    mmap((void*)first, end - first, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    chosen->used -= found->second;
+    chosen->blocks.erase(found);
+    return SUCCESS;
+}
+API int cuMemGetInfo_v2(size_t* free, size_t* all) {
+    if (int error = ready()) return error;
+    std::lock_guard<std::mutex> guard(lock);
+    *all = memory(), *free = memory() - chosen->used;
+    return SUCCESS;
+}
+API int cuMemAllocHost_v2(void** p, size_t bytes) { return *p = malloc(bytes), ready(); }
+API int cuMemFreeHost(void* p) { return free(p), ready(); }
+API int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void* stream) {
+    TRACE("upload %zu\n", bytes);
+    return copy((void*)to, from, bytes, stream, (void*)to);
+}
+API int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void* stream) {
+    TRACE("download %zu\n", bytes);
+    return copy(to, (void*)from, bytes, stream, (void*)from);
+}
+API int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void* stream) {
+    if (!held((void*)from, bytes)) return failed ? (int)failed : INVALID_VALUE;
+    return copy((void*)to, (void*)from, idle() ? 0 : bytes, stream, (void*)to);
+}
+API int cuMemsetD8Async(uint64_t to, unsigned char byte, size_t bytes, void* stream) {
+    if (int error = ready(stream)) return error;
+    if (!held((void*)to, bytes)) return INVALID_VALUE;
+    memset((void*)to, byte, bytes);
+    return SUCCESS;
+}
+
+// ---- Modules and launches ----
+
+// The image is a shared object, as compiler.cpp made it.
+API int cuModuleLoadData(void** module, const void* image) {
+    if (int error = ready()) return error;
+    const unsigned char* elf = (const unsigned char*)image;
+    if (memcmp(elf, "\x7f" "ELF", 4) != 0) return INVALID_IMAGE;
+    // It ends with the table of its sections.
+    uint64_t table;
+    uint16_t entry, count;
+    memcpy(&table, elf + 40, 8);
+    memcpy(&entry, elf + 58, 2);
+    memcpy(&count, elf + 60, 2);
+    const size_t bytes = table + (size_t)entry * count;
+    char path[] = "/tmp/emulated-XXXXXX";
+    const int file = mkstemp(path);
+    if (file < 0) return UNKNOWN;
+    const bool written = write(file, image, bytes) == (ssize_t)bytes;
+    close(file);
+    *module = written ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : nullptr;
+    if (!*module) fprintf(stderr, "emulated: %s\n", written ? dlerror() : "no room in /tmp");
+    unlink(path);
+    return *module ? SUCCESS : INVALID_IMAGE;
+}
+API int cuModuleGetFunction(Function** function, void* module, const char* name) {
+    if (int error = ready()) return error;
+    auto call = (void (*)(void**))dlsym(module, (std::string("emulated_call_") + name).c_str());
+    if (!call) return NOT_FOUND;
+    *function = new Function{name, call};
+    return SUCCESS;
+}
+API int cuFuncSetAttribute(Function* function, int which, int value) {
+    if (int error = ready()) return error;
+    if (which != 8 || value < 0 || (size_t)value > MOST_DYNAMIC) return INVALID_VALUE;
+    function->dynamic = value;
+    return SUCCESS;
+}
+API int cuLaunchKernel(Function* function, unsigned bx, unsigned by, unsigned bz, unsigned tx, unsigned ty, unsigned tz, unsigned dynamic,
+                       void* stream, void** args, void**) {
+    if (int error = ready(stream)) return error;
+    const uint64_t threads = (uint64_t)tx * ty * tz;
+    TRACE("launch %s, %u x %u x %u blocks of %llu\n", function->name.c_str(), bx, by, bz, (unsigned long long)threads);
+    if (threads == 0 || threads > MOST_THREADS || tz > 64 || bx == 0 || bx > 0x7fffffff || by == 0 || by > 65535 || bz == 0 ||
+        bz > 65535 || dynamic > function->dynamic) {
+        return INVALID_VALUE;
+    }
+    // What a kernel did wrong is told by the next call, and by every one after it.
+    if (!idle() && !run(*function, {bx, by, bz}, {tx, ty, tz}, dynamic, args)) failed = LAUNCH_FAILED;
+    return SUCCESS;
+}
+
+// ---- Errors ----
+
+namespace {
+const struct {
+    int error;
+    const char *name, *text;
+} ERRORS[] = {
+    {SUCCESS, "CUDA_SUCCESS", "no error"},
+    {INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE", "invalid argument"},
+    {OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY", "out of memory"},
+    {NO_DEVICE, "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"},
+    {INVALID_DEVICE, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"},
+    {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE", "device kernel image is invalid"},
+    {INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context"},
+    {INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"},
+    {NOT_FOUND, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
+    {LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
+    {UNKNOWN, "CUDA_ERROR_UNKNOWN", "unknown error"},
+};
+}  // namespace
+
+API int cuGetErrorName(int error, const char** text) {
+    for (auto& known : ERRORS) if (known.error == error) return *text = known.name, SUCCESS;
+    return *text = nullptr, INVALID_VALUE;
+}
+API int cuGetErrorString(int error, const char** text) {
+    for (auto& known : ERRORS) if (known.error == error) return *text = known.text, SUCCESS;
+    return *text = nullptr, INVALID_VALUE;
+}

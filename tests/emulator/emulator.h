@@ -1,0 +1,67 @@
+// A GPU of the host: the functions of libcuda, libnvrtc, libcublas and libcusolver that the CUDA backend calls, for tests of its kernels
+// and of what is around them on machines without a GPU. Kernels are compiled by the host's C++ compiler; the threads of a block are
+// fibers that take turns and meet at barriers and shuffles. Everything has happened when a call returns. It is for numbers, not for speed.
+//
+//     EMULATED_DEVICES=n     how many devices there are (2)
+//     EMULATED_MEMORY=bytes  the memory of each (8 GiB)
+//     EMULATED_IDLE=1        kernels, products and factorisations are not executed: for counting memory and launches
+//     EMULATED_TRACE=1       a line on the standard error for each launch, product, factorisation, transfer and wait
+//     EMULATED_KEEP=1        folders of kernels that do not compile stay in /tmp
+//     CXX, EMULATED_CXXFLAGS the compiler of kernels, and its options (c++, -O1)
+//
+// What it finds beside wrong numbers: memory is NaN until it is written, and out of reach once it is freed; blocks of memory end where
+// memory does, so that whatever goes past them ends in a fault; threads of a block run in the order of their numbers in one block and
+// against it in the next, so that a barrier that is missing shows; a barrier or shuffle that some threads do not come to ends the process
+// with the kernel's name; calls need the context, the stream and the blocks of one device.
+//
+//     machine.cpp   the threads of a block: thread.h is what they share with kernels, kernel.h what kernels see
+//     driver.cpp    libcuda: devices, memory, copies, modules, launches
+//     compiler.cpp  libnvrtc
+//     blas.cpp      libcublas: matrix products
+//     solver.cpp    libcusolver: textbook methods in doubles
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+
+#define API extern "C" __attribute__((visibility("default")))
+#define TRACE(...)                                                       \
+    do {                                                                 \
+        if (emulator::tracing()) fprintf(stderr, "emulated: " __VA_ARGS__); \
+    } while (0)
+
+namespace emulator {
+
+inline const char* setting(const char* name, const char* otherwise) {
+    const char* value = getenv(name);
+    return value && *value ? value : otherwise;
+}
+inline bool idle() {
+    static const bool on = *setting("EMULATED_IDLE", "0") == '1';
+    return on;
+}
+inline bool tracing() {
+    static const bool on = *setting("EMULATED_TRACE", "0") == '1';
+    return on;
+}
+
+// ---- driver.cpp ----
+
+// A device that was made ready; its address is also that of its one stream.
+struct Device;
+
+// The device of the calling thread; null where it has chosen none.
+Device* current();
+// The error that every call repeats after a kernel has failed; 0 before.
+int failure();
+// Whether these bytes are in one block of the calling thread's device.
+bool held(const void* from, size_t bytes);
+
+// The handle of cuBLAS or cuSOLVER.
+struct Library {
+    Device* device;
+};
+
+}  // namespace emulator
