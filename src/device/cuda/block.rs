@@ -272,6 +272,8 @@ impl Staging {
     /// # Safety
     /// At `from` there are as many bytes; the GPU's context is current.
     unsafe fn download(&mut self, gpu: &Cuda, from: u64, bytes: &mut [u8]) -> Result<()> {
+        #[cfg(test)]
+        super::waits::count();
         let stages = self.stages()?;
         let total = bytes.len();
         let queue = |i: usize| -> Result<()> {

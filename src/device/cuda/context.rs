@@ -185,6 +185,8 @@ impl Cuda {
 
     /// Waits for everything that was queued.
     pub(crate) fn synchronize(&self, operation: &'static str) -> Result<()> {
+        #[cfg(test)]
+        super::waits::count();
         self.enter(operation)?;
         // SAFETY: the stream lives as long as the process.
         driver(operation, unsafe { sys::cuStreamSynchronize(self.gpu.stream) })

@@ -149,7 +149,7 @@ fn sum_of_products<T: Scalar, W: Scalar>(
 /// Into how many bands of rows a Gram matrix is cut, so that the blocks above the diagonal need not be computed: as many as leave blocks that
 /// are a tile of cuBLAS's large kernels.
 fn bands(n: usize) -> usize {
-    [8, 4, 2].into_iter().find(|bands| n % bands == 0 && n / bands >= 128).unwrap_or(1)
+    [8, 4, 2].into_iter().find(|&bands| n.is_multiple_of(bands) && n / bands >= 128).unwrap_or(1)
 }
 
 /// Adds `A A^T` for a batch of matrices A of `n x width` to the result. What lies above the diagonal's blocks is left as it was: the kernel

@@ -55,6 +55,8 @@ pub(crate) mod resample;
 pub(crate) mod rounded;
 pub(crate) mod softmax;
 pub(crate) mod solver;
+#[cfg(test)]
+pub(crate) mod waits;
 
 pub(crate) use block::CudaBlock;
 pub(crate) use context::Cuda;
