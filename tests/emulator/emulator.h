@@ -19,6 +19,7 @@
 //     compiler.cpp  libnvrtc
 //     blas.cpp      libcublas: matrix products
 //     solver.cpp    libcusolver: textbook methods in doubles
+//     check.cpp     its own test: `tests/emulator/check`
 #pragma once
 
 #include <cstddef>

@@ -10,7 +10,9 @@
 #include <unistd.h>
 #include <vector>
 
-#ifndef __x86_64__
+#if defined __x86_64__ && !defined EMULATOR_UCONTEXT
+#define OWN_SWITCH
+#else
 #include <ucontext.h>
 #endif
 
@@ -19,7 +21,7 @@ namespace {
 
 // ---- From one stack to another ----
 
-#ifdef __x86_64__
+#ifdef OWN_SWITCH
 
 using Place = void*;
 
