@@ -255,6 +255,9 @@ impl Staging {
     /// # Safety
     /// At `to` there is room for them, which nobody else uses; the GPU's context is current.
     unsafe fn upload(&mut self, gpu: &Cuda, bytes: &[u8], to: u64) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
         if bytes.len() <= SMALL {
             // SAFETY: the caller's word; the buffer holds SMALL bytes.
             return unsafe { self.small()?.send(gpu, bytes, to) };

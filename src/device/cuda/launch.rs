@@ -688,6 +688,6 @@ mod tests {
             ]
         ));
         assert!(!fits(Source::Elementwise, "copy_4", &[Arg::Pointer(0), int(3)]));
-        assert!(fits(Source::Contract, "triangle_f64", &[Arg::Pointer(0), int(1), int(1), int(0)]));
+        assert!(fits(Source::Linalg, "triangle_f64", &[Arg::Pointer(0), int(1), int(1), int(0)]));
     }
 }
