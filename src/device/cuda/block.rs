@@ -174,7 +174,7 @@ impl<T: Element> CudaBlock<T> {
 const STAGE: usize = 8 << 20;
 
 /// Bytes of one of the buffers for small uploads, and how many there are.
-const SMALL: usize = 64 << 10;
+const SMALL: usize = 256 << 10;
 const RING: usize = 16;
 
 /// Two buffers of page-locked memory: while the GPU reads or writes one, the host fills or empties the other. Small uploads (indices,
