@@ -100,7 +100,7 @@ impl<T: Scalar> Gradients<T> {
 pub(crate) fn norm<'a, T: Scalar>(mut tensors: impl Iterator<Item = &'a Tensor<T, IxDyn>> + Clone) -> Result<f64> {
     let rows = tensors.clone().map(Tensor::to_contiguous).collect::<Result<Vec<_>>>()?;
     let squares = reduce::squares(&rows.iter().map(Tensor::flat).collect::<Vec<_>>())?;
-    if squares.is_finite() && squares > 1e-280 {
+    if reduce::in_range(squares) {
         return Ok(squares.sqrt());
     }
     tensors.try_fold(0.0f64, |norm, tensor| Ok(norm.hypot(tensor.norm()?)))

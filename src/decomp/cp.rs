@@ -3,7 +3,7 @@
 use super::tucker::{check_index, column_signs, relative_residual, unit_columns, write_sizes, write_summary};
 use crate::{
     algebra::{hadamard, khatri_rao},
-    device::layout::checked_len,
+    device::{layout::checked_len, reduce::in_range},
     error::{Error, Result},
     scalar::Scalar,
     tensor::{Part, Tensor, resolved},
@@ -171,7 +171,7 @@ impl<T: Scalar, D: Dimension> Cp<T, D> {
     /// Only where a device fails.
     pub fn norm(&self) -> Result<f64> {
         let squares = self.inner(self)?;
-        if squares.is_finite() && squares > 1e-280 {
+        if in_range(squares) {
             return Ok(squares.sqrt());
         }
         // Out of range, zero, or cancelled: again with columns of norm 1 and weights of at most about 1.

@@ -388,8 +388,8 @@ fn solve<T: Scalar>(
     }
     let (values, vectors) = v.eigh()?;
     let values = values.to_vec()?;
-    let cut = values.first().copied().unwrap_or(0.0).max(0.0) * cut::<T>();
-    let inverse: Vec<f64> = values.iter().map(|&x| if x > cut { 1.0 / x } else { 0.0 }).collect();
+    let least = values.first().copied().unwrap_or(0.0).max(0.0) * cut::<T>();
+    let inverse: Vec<f64> = values.iter().map(|&x| if x > least { 1.0 / x } else { 0.0 }).collect();
     let inverse = Tensor::from_vec([1, inverse.len()], inverse)?.to_device(v.device())?;
     let scaled = vectors.mul(&inverse)?;
     scaled.matmul(&vectors.t().matmul(&rhs)?)?.t().cast()

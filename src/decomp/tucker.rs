@@ -3,7 +3,7 @@
 use super::scale::unit;
 use crate::{
     algebra::{MultiMode, gram, inner},
-    device::{columns, gram::Precision, layout::checked_len},
+    device::{columns, gram::Precision, layout::checked_len, reduce::in_range},
     error::{Error, ErrorKind, Result},
     scalar::{DType, Scalar},
     tensor::{Part, Tensor, resolved},
@@ -176,7 +176,7 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
     /// Only where a device fails.
     pub fn norm(&self) -> Result<f64> {
         let squares = self.inner(self)?;
-        if squares.is_finite() && squares > 1e-280 {
+        if in_range(squares) {
             return Ok(squares.sqrt());
         }
         // Out of range, zero, or cancelled: again with columns of norm 1 and a core whose largest entry is about 1.

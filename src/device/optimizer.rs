@@ -2,6 +2,7 @@
 
 use super::{
     Device, Kind, cpu,
+    reduce::in_range,
     storage::{Flat, FlatMut},
 };
 use crate::{error::Result, scalar::Scalar};
@@ -82,12 +83,9 @@ pub(crate) struct Judged {
 fn judge<T: Scalar>(limit: &Limit<'_, T>, squares: f64, losses: f64) -> Judged {
     let norm = squares.sqrt() * limit.scale.abs();
     let shorter = shorter(limit.most, norm);
-    let moved = squares.is_finite() && squares > LEAST_SQUARES && norm.is_finite() && losses.is_finite();
+    let moved = in_range(squares) && norm.is_finite() && losses.is_finite();
     Judged { norm, shorter, losses, moved }
 }
-
-/// Sums of squares up to here may have lost some to underflow.
-pub(crate) const LEAST_SQUARES: f64 = 1e-280;
 
 /// What gradients of a norm are multiplied with for a norm of `most`, as by `torch.nn.utils.clip_grad_norm_`.
 pub(crate) fn shorter(most: Option<f64>, norm: f64) -> f64 {
@@ -111,7 +109,7 @@ pub(crate) fn step_within<T: Scalar>(slots: Vec<Slot<'_, T>>, limit: &Limit<'_, 
             if judged.moved {
                 let mut slots = slots;
                 slots.iter_mut().for_each(|slot| slot.update = slot.update.shortened(judged.shorter));
-                step(slots)?;
+                step_on(&device, slots)?;
             }
             Ok(judged)
         }
@@ -134,7 +132,14 @@ fn device_of<T: Scalar>(slots: &[Slot<'_, T>]) -> Result<Option<Device>> {
 
 /// Steps all parameters at once. An error leaves all of them as they were.
 pub(crate) fn step<T: Scalar>(slots: Vec<Slot<'_, T>>) -> Result<()> {
-    let Some(device) = device_of(&slots)? else { return Ok(()) };
+    match device_of(&slots)? {
+        Some(device) => step_on(&device, slots),
+        None => Ok(()),
+    }
+}
+
+/// The same for slots that are all on this device.
+fn step_on<T: Scalar>(device: &Device, slots: Vec<Slot<'_, T>>) -> Result<()> {
     match &device.0 {
         Kind::Cpu(cpu) => {
             let pieces = slots.into_iter().map(|slot| {

@@ -23,6 +23,14 @@ pub(crate) enum Total {
     Max,
 }
 
+/// Sums of squares up to here may have lost some to underflow.
+pub(crate) const LEAST_SQUARES: f64 = 1e-280;
+
+/// Whether a plain sum of squares is as exact as a double: none of them has left the range of doubles.
+pub(crate) fn in_range(squares: f64) -> bool {
+    squares.is_finite() && squares > LEAST_SQUARES
+}
+
 /// A total over all entries; 0 for an empty tensor (infinities for Min and Max).
 pub(crate) fn total<T: Scalar>(total: Total, x: &Storage<T>, layout: &Layout) -> Result<f64> {
     match &x.device().0 {

@@ -32,7 +32,7 @@ impl<T: Scalar, D: Dimension> Tensor<T, D> {
     /// ```
     pub fn norm(&self) -> Result<f64> {
         let squares = self.total(Total::Squares)?;
-        if squares.is_finite() && squares > 1e-280 {
+        if reduce::in_range(squares) {
             return Ok(squares.sqrt());
         }
         let largest = self.max_abs()?;

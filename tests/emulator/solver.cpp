@@ -19,6 +19,27 @@ Matrix read(const T* a, int rows, int cols, int ld) {
     return m;
 }
 
+// The rotation that makes the off-diagonal entry pq of the symmetric [pp pq; pq qq] zero.
+struct Rotation {
+    double c, s;
+
+    Rotation(double pp, double qq, double pq) {
+        const double theta = (qq - pp) / (2 * pq);
+        const double t = (theta < 0 ? -1 : 1) / (fabs(theta) + sqrt(theta * theta + 1));
+        c = 1 / sqrt(t * t + 1);
+        s = t * c;
+    }
+
+    // Of two columns or rows, whose entries lie `step` apart.
+    void turn(double* x, double* y, int count, int step) const {
+        for (size_t i = 0; i < (size_t)count * step; i += step) {
+            const double old = x[i];
+            x[i] = c * old - s * y[i];
+            y[i] = s * old + c * y[i];
+        }
+    }
+};
+
 // Cyclic Jacobi on a symmetric matrix: eigenvalues on the diagonal, vectors in v's columns.
 void jacobi(Matrix& a, Matrix& v, int n) {
     v.assign((size_t)n * n, 0.0);
@@ -31,29 +52,10 @@ void jacobi(Matrix& a, Matrix& v, int n) {
             for (int q = p + 1; q < n; ++q) {
                 const double apq = a[p + (size_t)q * n];
                 if (apq == 0) continue;
-                const double theta = (a[q + (size_t)q * n] - a[p + (size_t)p * n]) / (2 * apq);
-                const double t = (theta < 0 ? -1 : 1) / (fabs(theta) + sqrt(theta * theta + 1)), c = 1 / sqrt(t * t + 1), s = t * c;
-                for (int i = 0; i < n; ++i) {
-                    double& x = a[i + (size_t)p * n];
-                    double& y = a[i + (size_t)q * n];
-                    const double old = x;
-                    x = c * old - s * y;
-                    y = s * old + c * y;
-                }
-                for (int i = 0; i < n; ++i) {
-                    double& x = a[p + (size_t)i * n];
-                    double& y = a[q + (size_t)i * n];
-                    const double old = x;
-                    x = c * old - s * y;
-                    y = s * old + c * y;
-                }
-                for (int i = 0; i < n; ++i) {
-                    double& x = v[i + (size_t)p * n];
-                    double& y = v[i + (size_t)q * n];
-                    const double old = x;
-                    x = c * old - s * y;
-                    y = s * old + c * y;
-                }
+                const Rotation by(a[p + (size_t)p * n], a[q + (size_t)q * n], apq);
+                by.turn(&a[(size_t)p * n], &a[(size_t)q * n], n, 1);
+                by.turn(&a[p], &a[q], n, n);
+                by.turn(&v[(size_t)p * n], &v[(size_t)q * n], n, 1);
             }
         }
     }
@@ -108,18 +110,9 @@ void svd(int m, int n, const T* a, int lda, T* s, T* u, int ldu, T* vt, int ldvt
                 }
                 if (!(fabs(pq) > 1e-16 * sqrt(pp * qq))) continue;
                 turned = true;
-                const double theta = (qq - pp) / (2 * pq);
-                const double t = (theta < 0 ? -1 : 1) / (fabs(theta) + sqrt(theta * theta + 1)), c = 1 / sqrt(t * t + 1), w = t * c;
-                auto turn = [&](Matrix& of, int rows) {
-                    for (int i = 0; i < rows; ++i) {
-                        double &y = of[i + (size_t)p * rows], &z = of[i + (size_t)q * rows];
-                        const double old = y;
-                        y = c * old - w * z;
-                        z = w * old + c * z;
-                    }
-                };
-                turn(x, m);
-                turn(v, n);
+                const Rotation by(pp, qq, pq);
+                by.turn(&x[(size_t)p * m], &x[(size_t)q * m], m, 1);
+                by.turn(&v[(size_t)p * n], &v[(size_t)q * n], n, 1);
             }
         }
         if (!turned) break;

@@ -42,10 +42,9 @@ pub(crate) fn contract<T: Scalar>(cpu: &Cpu, s: Columns, y: &[T], (b, b_at): (&[
 
 pub(crate) fn unit<T: Scalar>(x: &[T], layout: &Layout, out: &mut [T], norms: &mut [T]) {
     let (rows, cols) = (layout.shape()[0], layout.shape()[1]);
-    let at = |r: usize, c: usize| {
-        let moved = r as isize * layout.strides()[0] + c as isize * layout.strides()[1];
-        x[layout.offset().wrapping_add_signed(moved)]
-    };
+    let place = Matrix::of(layout);
+    let at =
+        |r: usize, c: usize| x[place.offset.wrapping_add_signed(r as isize * place.rows + c as isize * place.cols)];
     for (c, to) in norms.iter_mut().enumerate() {
         // NaN in a column is its norm.
         let larger = |a: f64, b: f64| if b > a || b.is_nan() { b } else { a };

@@ -58,7 +58,7 @@ pub(crate) fn unit<T: Scalar>(
     const NAME: &str = "unit columns";
     let (x, out, norms) = (x.cuda(NAME)?, out.cuda_mut(NAME)?, norms.cuda_mut(NAME)?);
     check(NAME, x.len(), layout);
-    let ([rows, cols], [row_step, col_step]) = (two(layout.shape()), two(layout.strides()));
+    let (rows, cols, at) = (layout.shape()[0], layout.shape()[1], Matrix::of(layout));
     assert!(out.len() == rows * cols && norms.len() == cols, "{NAME}: the results' lengths");
     if cols == 0 {
         return Ok(());
@@ -66,17 +66,16 @@ pub(crate) fn unit<T: Scalar>(
     if rows == 0 {
         return norms.clear();
     }
-    let pointers = [x.at(layout.offset()), out.at(0), norms.at(0)].map(Arg::Pointer);
-    let sizes = [int(rows), int(cols), Arg::Int(row_step as i64), Arg::Int(col_step as i64)];
+    let args = [
+        Arg::Pointer(x.at(at.offset)),
+        Arg::Pointer(out.at(0)),
+        Arg::Pointer(norms.at(0)),
+        int(rows),
+        int(cols),
+        Arg::Int(at.rows as i64),
+        Arg::Int(at.cols as i64),
+    ];
     let name = format!("unit_columns_{}", T::DTYPE);
     // SAFETY: the matrix was checked to lie in its block; the results hold as many entries and columns and are the caller's alone.
-    unsafe {
-        let args = [pointers.as_slice(), &sizes].concat();
-        gpu.launch(NAME, (Source::Linalg, &name), launch::items(cols), &args)
-    }
-}
-
-/// The sizes or strides of a matrix.
-fn two<N: Copy>(of: &[N]) -> [N; 2] {
-    [of[0], of[1]]
+    unsafe { gpu.launch(NAME, (Source::Linalg, &name), launch::items(cols), &args) }
 }

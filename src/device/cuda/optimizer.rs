@@ -69,18 +69,26 @@ fn number(rows: &mut Vec<Row>) -> usize {
     stretches
 }
 
-fn table(gpu: &Cuda, rows: &[Row]) -> Result<CudaBlock<i64>> {
-    gpu.upload(&rows.iter().flat_map(Row::words).collect::<Vec<i64>>())
-}
-
-/// The table of a step, and the number of its rows and stretches.
+/// A table on the GPU, and the number of its rows and stretches.
 struct Table {
     words: CudaBlock<i64>,
     rows: usize,
     stretches: usize,
 }
 
-/// The table of these slots; none where they have no entries.
+impl Table {
+    /// The table of these rows; none where they have no entries.
+    fn new(gpu: &Cuda, mut rows: Vec<Row>) -> Result<Option<Self>> {
+        let stretches = number(&mut rows);
+        if stretches == 0 {
+            return Ok(None);
+        }
+        let words = gpu.upload(&rows.iter().flat_map(Row::words).collect::<Vec<i64>>())?;
+        Ok(Some(Self { words, rows: rows.len(), stretches }))
+    }
+}
+
+/// The table of a step.
 fn table_of<T: Scalar>(gpu: &Cuda, name: &'static str, slots: Vec<Slot<'_, T>>) -> Result<Option<Table>> {
     let mut rows = Vec::with_capacity(slots.len());
     for Slot { update, parameter, gradient, moments } in slots {
@@ -95,11 +103,7 @@ fn table_of<T: Scalar>(gpu: &Cuda, name: &'static str, slots: Vec<Slot<'_, T>>) 
         }
         rows.push(row);
     }
-    let stretches = number(&mut rows);
-    if stretches == 0 {
-        return Ok(None);
-    }
-    Ok(Some(Table { words: table(gpu, &rows)?, rows: rows.len(), stretches }))
+    Table::new(gpu, rows)
 }
 
 /// Queues the step; `verdict` has the address of what [`judge`] wrote, 0 where nobody judges.
@@ -170,19 +174,16 @@ fn partial_squares<T: Scalar>(gpu: &Cuda, name: &'static str, table: &Table) -> 
 pub(crate) fn squares<T: Scalar>(gpu: &Cuda, blocks: &[Flat<'_, T>]) -> Result<f64> {
     const NAME: &str = "norm";
     let row = |block: &Flat<'_, T>| Ok(Row { len: block.len as i64, gradient: block.cuda(NAME)?, ..Row::default() });
-    let mut rows = blocks.iter().map(row).collect::<Result<Vec<_>>>()?;
-    let stretches = number(&mut rows);
-    if stretches == 0 {
-        return Ok(0.0);
+    match Table::new(gpu, blocks.iter().map(row).collect::<Result<_>>()?)? {
+        Some(table) => finished(gpu, NAME, &partial_squares::<T>(gpu, NAME, &table)?, 0),
+        None => Ok(0.0),
     }
-    let table = Table { words: table(gpu, &rows)?, rows: rows.len(), stretches };
-    finished(gpu, NAME, &partial_squares::<T>(gpu, NAME, &table)?, 0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::optimizer::LEAST_SQUARES;
+    use crate::device::reduce::LEAST_SQUARES;
 
     #[test]
     fn every_entry_has_a_stretch() {
