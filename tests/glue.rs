@@ -65,6 +65,8 @@ fn counts_are_the_papers() -> Result {
         ("--method lora --rank 2", 331_776),
         ("--method lora --rank 8", 1_327_104),
         ("--method dora --rank 8", 1_410_048),
+        ("--method hadapter --rank 32", 1_198_848),
+        ("--method padapter --rank 64", 1_189_632),
         ("--method bitfit", 102_912),
         ("--method probe", 0),
         ("--method full", 183_831_552),
@@ -109,11 +111,26 @@ fn a_run_leaves_an_adapter_a_model_and_predictions() -> Result {
 #[test]
 fn every_method_and_start_runs() -> Result {
     let case = Case::new()?;
-    for (i, method) in
-        ["full", "probe", "bitfit", "lora", "dora", "flora", "flora --init gradient-hosvd --scale 1"].iter().enumerate()
+    for (i, method) in [
+        "full",
+        "probe",
+        "bitfit",
+        "hadapter",
+        "padapter",
+        "lora",
+        "dora",
+        "flora",
+        "flora --init gradient-hosvd --scale 1",
+    ]
+    .iter()
+    .enumerate()
     {
         let line = case.json(&format!("{FINETUNE} --out run{i} --method {method} --epochs 1 --first 16"))?;
         assert!(line["score"].is_number(), "{method}: {line}");
+        // A bottleneck is no part of a published model.
+        let whole = case.path(format!("run{i}/model/model.safetensors")).is_file();
+        assert_eq!(whole, !method.ends_with("adapter"), "{method}");
+        assert!(case.path(format!("run{i}/adapter/adapter_model.safetensors")).is_file(), "{method}");
     }
     Ok(())
 }

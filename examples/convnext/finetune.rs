@@ -4,7 +4,7 @@ use crate::{
     compute::ComputeArguments,
     data::DataArguments,
     first::first_gradients,
-    method::MethodArguments,
+    method::{MethodArguments, updates_weights},
     model::ModelArguments,
     run::Run,
     training::{Pace, TrainingArguments},
@@ -70,7 +70,7 @@ impl Arguments {
         let code = run.conclude(&*model, &report, more)?;
         if report.stopped != Stop::Interrupted {
             peft::save(&model, training.out.join("adapter"))?;
-            if method.attaches() {
+            if updates_weights(&*method) {
                 peft::merge(&mut model)?;
             }
             model.write(&training.out.join("model"))?;

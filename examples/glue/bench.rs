@@ -2,7 +2,7 @@
 
 use crate::{
     compute::{ComputeArguments, peak_memory},
-    method::MethodArguments,
+    method::{MethodArguments, updates_weights},
     step::seconds_of_steps,
 };
 use clap::Args;
@@ -52,7 +52,8 @@ impl Arguments {
         let words = config.vocab_size;
         let method = self.method.build::<f32>()?;
         let mut model = Deberta::new(config, &mut ChaCha8Rng::seed_from_u64(0))?;
-        let targets = if method.attaches() { Targets::of(model.linears().iter().copied()) } else { Targets::all() };
+        let targets =
+            if updates_weights(&*method) { Targets::of(model.linears().iter().copied()) } else { Targets::all() };
         let head = Targets::of(model.head().iter().copied());
         Attach::new(&*method).to(targets).keep(head).apply(&mut model)?;
         model.to_device(&device)?;

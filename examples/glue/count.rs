@@ -1,6 +1,9 @@
 //! `count`: how many numbers would train.
 
-use crate::{counted::report, method::MethodArguments};
+use crate::{
+    counted::report,
+    method::{MethodArguments, updates_weights},
+};
 use clap::Args;
 use std::process::ExitCode;
 use tenfold::{
@@ -42,7 +45,8 @@ impl Arguments {
         let config = DebertaConfig { num_labels: 0, ..DebertaConfig::named(&arch)? };
         let model = Deberta::<f32>::zeros(config)?;
         let method = self.method.build()?;
-        let targets = if method.attaches() { Targets::of(model.linears().iter().copied()) } else { Targets::all() };
+        let targets =
+            if updates_weights(&*method) { Targets::of(model.linears().iter().copied()) } else { Targets::all() };
         report((&arch, "encoder"), &model, &*method, targets, self.json)?;
         Ok(ExitCode::SUCCESS)
     }

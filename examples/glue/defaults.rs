@@ -70,7 +70,7 @@ impl Defaults {
 
     /// The method with the authors' scale, alpha over the rank, and their start of FLoRA's factors, where it says nothing of these.
     pub fn recipe(&self, recipe: Recipe) -> Recipe {
-        let adapts = !matches!(recipe.method.as_str(), "full" | "probe" | "bitfit");
+        let adapts = !matches!(recipe.method.as_str(), "full" | "probe" | "bitfit" | "hadapter" | "padapter");
         let scaling = recipe.scaling.or(adapts.then_some(Scaling::Rank { alpha: self.alpha }));
         let init = recipe.init.or((recipe.method == "flora").then_some(FloraInit::Normal));
         Recipe { scaling, init, ..recipe }

@@ -5,7 +5,7 @@ use crate::{
     data::{Data, DataArguments},
     defaults::Defaults,
     first::first_gradients,
-    method::MethodArguments,
+    method::{MethodArguments, updates_weights},
     training::{Logged, Pace, TrainingArguments},
 };
 use clap::Args;
@@ -97,7 +97,8 @@ impl Arguments {
         batch.loss(&model.forward(&batch.tokens, mode)?, self.training.label_smoothing)
     }
 
-    /// Attaches the method to the linear layers of blocks; of the others, everything or all biases trains. The head trains as it is.
+    /// Attaches the method to the linear layers of blocks, or to where bottlenecks stand; of the others, everything or all biases trains. The
+    /// head trains as it is.
     fn attach(
         &self,
         recipe: &Recipe,
@@ -116,9 +117,12 @@ impl Arguments {
             }
             false => None,
         };
-        let targets = match method.attaches() {
-            true => Targets::of(model.linears().iter().copied()),
-            false => head.iter().fold(Targets::all(), |targets, part| targets.except(*part)),
+        let targets = if updates_weights(method) {
+            Targets::of(model.linears().iter().copied())
+        } else if method.attaches() {
+            Targets::all()
+        } else {
+            head.iter().fold(Targets::all(), |targets, part| targets.except(*part))
         };
         let mut attach = Attach::new(method).to(targets).keep(Targets::of(head.iter().copied()));
         if let Some(first) = &first {
@@ -142,7 +146,7 @@ impl Arguments {
         )
     }
 
-    /// Adapter, predictions, and the whole model.
+    /// Adapter, predictions, and the whole model, unless it has bottlenecks, which are no part of a published architecture.
     fn write(&self, model: &mut Model, method: &dyn Method<f32>, data: &Data, pace: &Pace) -> Result<()> {
         let out = &self.training.out;
         for test in &data.test {
@@ -151,8 +155,11 @@ impl Arguments {
             println!("predictions in {}", file.display());
         }
         peft::save(model, out.join("adapter"))?;
-        if method.attaches() {
+        if updates_weights(method) {
             peft::merge(model)?;
+        } else if method.attaches() {
+            println!("bottlenecks cannot be merged: the adapter lies beside the model that it is for");
+            return Ok(());
         }
         model.save(&out.join("model"))
     }

@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 use tenfold::{
     Result, Scalar,
+    nn::Operation,
     peft::{FloraInit, Method, Recipe, Scaling},
 };
 
@@ -10,12 +11,13 @@ use tenfold::{
 #[derive(Args)]
 #[command(next_help_heading = "What trains")]
 pub struct MethodArguments {
-    /// full: everything. probe: the head alone. bitfit: biases. lora, dora: two thin matrices a layer, the kernel of a convolution
+    /// full: everything. probe: the head alone. bitfit: biases. hadapter, padapter: small networks between the sub-layers of a
+    /// transformer. lora, dora: two thin matrices a layer, the kernel of a convolution
     /// folded into one of them (lora-k and lora-eq3 fold it otherwise). flora: a core and one factor for each mode, so that a kernel
     /// stays a kernel. All but full train the head as well.
     #[arg(long, default_value = "flora", value_parser = clap::builder::PossibleValuesParser::new(Recipe::names()))]
     pub method: String,
-    /// The rank of lora, dora and flora [default: 8].
+    /// The rank of lora, dora and flora, the size of hadapter and padapter [default: 8].
     #[arg(long)]
     pub rank: Option<usize>,
     /// flora: the rank of each of a convolution kernel's two modes [default: 2].
@@ -48,6 +50,12 @@ pub enum Init {
     Orthonormal,
     WeightHosvd,
     GradientHosvd,
+}
+
+/// Whether a method attaches updates of weights, which papers give to certain layers and which can be merged; bottlenecks have their own
+/// places, and stay.
+pub fn updates_weights<T: Scalar>(method: &dyn Method<T>) -> bool {
+    method.attaches() && method.fits(Operation::Linear)
 }
 
 impl MethodArguments {

@@ -252,5 +252,9 @@
 //! # Ok::<(), tenfold::Error>(())
 //! ```
 //!
+//! Not everything that adapts can be merged. A bottleneck ([`Bottleneck`](crate::peft::Bottleneck); HAdapter and PAdapter in the paper's tables) is
+//! a small network between two sub-layers of a transformer. What it adds has an activation in it, so it is no update of any weight: the model keeps
+//! it, and pays for it with every pass.
+//!
 //! Where to go on: [`peft`](crate::peft) has all methods and settings, [`Attach`](crate::peft::Attach) names, seeds and
 //! what stays trainable, [`combine`](crate::peft::combine) adds adapters up.

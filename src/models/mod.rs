@@ -96,7 +96,6 @@ pub use resnet::{CifarResNet, CifarResNetConfig};
 pub use text_architecture::TextArchitecture;
 pub use text_classifier::TextClassifier;
 pub use tokens::Tokens;
-pub use transformer::Activation;
 
 /// The most of anything that a network has, channels, blocks, sides of a window: far above what is ever trained, and far below what a product
 /// of a few overflows at.

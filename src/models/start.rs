@@ -2,18 +2,21 @@
 
 use crate::{
     error::Result,
-    nn::{Init, Layer, Module},
+    nn::{Init, Layer, Module, Operation},
     scalar::Scalar,
 };
 use rand::Rng;
 
-/// Draws every layer's weight anew, in the order of the model's parts; all other parameters stay.
+/// Draws every layer's weight anew, in the order of the model's parts; those of norms and all other parameters stay.
 pub(super) fn draw<T: Scalar, R: Rng + ?Sized>(
     model: &mut (impl Module<T> + ?Sized),
     start: impl Fn(&dyn Layer<T>) -> Init,
     rng: &mut R,
 ) -> Result<()> {
     for (_, layer) in model.layers_mut() {
+        if matches!(layer.operation(), Operation::Residual(_)) {
+            continue;
+        }
         let weight = start(layer).tensor(layer.weight().shape(), rng)?;
         layer.weight_mut().set(weight)?;
     }

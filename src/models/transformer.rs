@@ -1,69 +1,40 @@
-//! What the transformers here have in common: the second half of a block, heads, activations, parts of configurations.
+//! What the transformers here have in common: the second half of a block, heads, parts of configurations.
 
 use super::Tokens;
 use crate::{
     autodiff::{Attention, Var},
     error::{Error, ErrorKind, Result},
     module,
-    nn::{Checkpoint, Dropout, LayerNorm, Linear, Load, Mode, Module, Renames, Visitor, VisitorMut},
+    nn::{
+        Activation, Checkpoint, Dropout, Linear, Load, Mode, Module, Renames, ResidualNorm, Sublayer, Visitor,
+        VisitorMut,
+    },
     scalar::Scalar,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-
-/// A function of single numbers between linear layers, under Hugging Face's names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    /// $x \Phi(x)$, by the error function: `gelu`.
-    Gelu,
-    /// The same by a hyperbolic tangent: `gelu_new`, `gelu_pytorch_tanh`.
-    #[serde(alias = "gelu_pytorch_tanh")]
-    GeluNew,
-    /// $\max(x, 0)$: `relu`.
-    Relu,
-    /// $x\,\sigma(x)$: `silu`, `swish`.
-    #[serde(alias = "swish")]
-    Silu,
-    /// $\tanh x$: `tanh`.
-    Tanh,
-}
-
-impl Activation {
-    /// Of every entry of x.
-    ///
-    /// # Errors
-    /// Those of the operation.
-    pub fn apply<T: Scalar>(self, x: &Var<T>) -> Result<Var<T>> {
-        match self {
-            Self::Gelu => x.gelu(),
-            Self::GeluNew => x.gelu_tanh(),
-            Self::Relu => x.relu(),
-            Self::Silu => x.silu(),
-            Self::Tanh => x.tanh(),
-        }
-    }
-}
 
 /// A linear layer that goes back to the residual stream: norm(x + dropout(linear(h))).
 #[derive(Debug, Clone)]
 struct Output<T: Scalar> {
     dense: Linear<T>,
-    norm: LayerNorm<T>,
+    norm: ResidualNorm<T>,
     dropout: Dropout,
 }
 module!(Output { dense, norm => "LayerNorm" });
 
 impl<T: Scalar> Output<T> {
-    fn zeros(from: usize, to: usize, eps: f64, dropout: f64) -> Result<Self> {
-        Ok(Self { dense: Linear::zeros(from, to)?, norm: LayerNorm::new(to, eps)?, dropout: Dropout::new(dropout, 0)? })
+    fn zeros(from: usize, after: Sublayer, sizes: Sizes) -> Result<Self> {
+        let Sizes { width, eps, dropout, .. } = sizes;
+        let norm = ResidualNorm::new(width, eps, after)?;
+        Ok(Self { dense: Linear::zeros(from, width)?, norm, dropout: Dropout::new(dropout, 0)? })
     }
 
     /// h `[.., from]` and x `[.., to]`, of x's shape.
     fn forward(&self, h: &Var<T>, x: &Var<T>, mode: Mode) -> Result<Var<T>> {
         let h = self.dropout.forward(&self.dense.forward(h, mode)?, mode)?;
-        self.norm.forward(&x.add(&h)?)
+        self.norm.forward(x, &h, mode)
     }
 }
 
@@ -215,13 +186,13 @@ impl<T: Scalar, A: Module<T>> Module<T> for Block<T, A> {
 
 impl<T: Scalar, A> Block<T, A> {
     pub(super) fn zeros(attention: A, sizes: Sizes) -> Result<Self> {
-        let Sizes { width, intermediate, activation, eps, dropout } = sizes;
+        let Sizes { width, intermediate, activation, .. } = sizes;
         Ok(Self {
             attention,
-            output: Output::zeros(width, width, eps, dropout)?,
+            output: Output::zeros(width, Sublayer::Attention, sizes)?,
             feed_forward: FeedForward {
                 intermediate: Linear::zeros(width, intermediate)?,
-                output: Output::zeros(intermediate, width, eps, dropout)?,
+                output: Output::zeros(intermediate, Sublayer::FeedForward, sizes)?,
                 activation,
             },
         })

@@ -8,6 +8,7 @@ use crate::{
     tensor::Tensor,
 };
 use ndarray::{Dimension, IxDyn};
+use serde::{Deserialize, Serialize};
 
 /// Row numbers of a table, of any shape.
 #[derive(Debug, Clone)]
@@ -70,6 +71,18 @@ pub enum Operation<'a> {
     Conv(&'a Conv),
     /// [`Var::conv_transpose`]; the weight is `[c_in, c_out / groups, *kernel]`.
     ConvTranspose(&'a ConvTranspose),
+    /// A sum with the result of a sub-layer, and [`Var::layer_norm`]; the weight is `[n]`, the norm's.
+    Residual(Sublayer),
+}
+
+/// The two parts of a transformer's block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sublayer {
+    /// What looks at other positions.
+    Attention,
+    /// What looks at each position by itself.
+    FeedForward,
 }
 
 /// An operation and its input: all of a layer's forward pass but the weight.
@@ -101,6 +114,17 @@ pub enum Call<'a, T: Scalar> {
         /// Strides, padding, and so on.
         options: &'a ConvTranspose,
     },
+    /// [`Operation::Residual`] of x and h.
+    Residual {
+        /// The states, `[.., n]`
+        x: Var<T>,
+        /// What a sub-layer makes of them, `[.., n]`
+        h: Var<T>,
+        /// What is added to the variance.
+        eps: f64,
+        /// Which sub-layer.
+        after: Sublayer,
+    },
 }
 
 impl<'a, T: Scalar> Call<'a, T> {
@@ -111,13 +135,16 @@ impl<'a, T: Scalar> Call<'a, T> {
             Self::Embedding { padding, .. } => Operation::Embedding { padding },
             Self::Conv { options, .. } => Operation::Conv(options),
             Self::ConvTranspose { options, .. } => Operation::ConvTranspose(options),
+            Self::Residual { after, .. } => Operation::Residual(after),
         }
     }
 
-    /// The input that gradients may flow into; none for ids.
+    /// The input that gradients may flow into, a sub-layer's result where states come with it; none for ids.
     pub fn input(&self) -> Option<&Var<T>> {
         match self {
-            Self::Linear { x } | Self::Conv { x, .. } | Self::ConvTranspose { x, .. } => Some(x),
+            Self::Linear { x } | Self::Conv { x, .. } | Self::ConvTranspose { x, .. } | Self::Residual { h: x, .. } => {
+                Some(x)
+            }
             Self::Embedding { .. } => None,
         }
     }
@@ -135,6 +162,7 @@ impl<'a, T: Scalar> Call<'a, T> {
             }
             Self::Conv { x, options } => x.conv(weight, bias, options),
             Self::ConvTranspose { x, options } => x.conv_transpose(weight, bias, options),
+            Self::Residual { x, h, eps, .. } => x.add(h)?.layer_norm(Some(weight), bias, *eps),
         }
     }
 
@@ -146,7 +174,9 @@ impl<'a, T: Scalar> Call<'a, T> {
     /// [`ErrorKind::Value`](crate::ErrorKind::Value) where the probability is not between 0 and 1.
     pub fn dropout(&self, probability: f64, stream: u64, mode: Mode) -> Result<Self> {
         let mut call = self.clone();
-        if let Self::Linear { x } | Self::Conv { x, .. } | Self::ConvTranspose { x, .. } = &mut call {
+        if let Self::Linear { x } | Self::Conv { x, .. } | Self::ConvTranspose { x, .. } | Self::Residual { h: x, .. } =
+            &mut call
+        {
             *x = super::dropout::apply(x, probability, stream, mode)?;
         }
         Ok(call)

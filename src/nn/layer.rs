@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A layer that owns a weight and may hold adapters: [`Linear`](super::Linear), [`Embedding`](super::Embedding),
-/// [`Conv`](super::Conv), [`ConvTranspose`](super::ConvTranspose). Found in a model with [`Module::layers`] and
+/// [`Conv`](super::Conv), [`ConvTranspose`](super::ConvTranspose), [`ResidualNorm`](super::ResidualNorm). Found in a model with [`Module::layers`] and
 /// [`Module::layers_mut`].
 pub trait Layer<T: Scalar>: Module<T> + Send + Sync {
     /// What it does with its weight.

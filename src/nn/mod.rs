@@ -54,7 +54,8 @@
 //! - **Frozen means constant.** A frozen parameter's [`Var`](crate::autodiff::Var) records nothing, so it costs no gradient.
 //! - **Training is said, not set.** [`Mode`] goes into each pass and carries the seed and the step that dropout is a function of.
 //! - **Layers have slots for adapters.** [`Linear`], [`Embedding`], [`Conv`] and [`ConvTranspose`] hold any number of named
-//!   [`WeightAdapter`]s, each on the path it asks for: a contribution to the result, or another weight.
+//!   [`WeightAdapter`]s, each on the path it asks for: a contribution to the result, or another weight. So does [`ResidualNorm`], the place
+//!   where bottlenecks stand between a transformer's sub-layers.
 //! - **Files are checked before anything is read from them**: every name, shape and type. See [`checkpoint`].
 //!
 //! | file | what |
@@ -62,13 +63,15 @@
 //! | `module.rs`, `report.rs` | [`Module`] and its visitors; counts, gradients that are missing |
 //! | `parameter.rs` | [`Parameter`], [`Buffer`] |
 //! | `layer.rs`, `adapter.rs`, `call.rs` | layers that own a weight, the slot, what an adapter sees |
-//! | `linear.rs`, `embedding.rs`, `conv.rs`, `conv_transpose.rs` | such layers |
+//! | `linear.rs`, `embedding.rs`, `conv.rs`, `conv_transpose.rs`, `residual_norm.rs` | such layers |
 //! | `layer_norm.rs`, `rms_norm.rs`, `batch_norm.rs`, `grn.rs`, `dropout.rs`, `stochastic_depth.rs` | other layers |
+//! | `activation.rs` | functions of single numbers, by their names |
 //! | `mode.rs` | training or evaluation |
 //! | `init.rs` | what parameters start as |
 //! | `pattern.rs` | names with `*` in them |
 //! | `checkpoint/` | files |
 
+mod activation;
 mod adapter;
 mod batch_norm;
 mod call;
@@ -87,12 +90,14 @@ mod module;
 mod parameter;
 pub(crate) mod pattern;
 mod report;
+mod residual_norm;
 mod rms_norm;
 mod stochastic_depth;
 
+pub use activation::Activation;
 pub use adapter::{Adapters, CloneAdapter, Contribution, WeightAdapter};
 pub use batch_norm::BatchNorm;
-pub use call::{Call, Ids, Operation};
+pub use call::{Call, Ids, Operation, Sublayer};
 pub use checkpoint::{Checkpoint, Load, Loaded, Renames, Save};
 pub use conv::Conv;
 pub use conv_transpose::ConvTranspose;
@@ -108,5 +113,6 @@ pub(crate) use mode::mix;
 pub use module::{Module, Visitor, VisitorMut};
 pub use parameter::{Buffer, Parameter};
 pub use report::{Count, GradientReport};
+pub use residual_norm::ResidualNorm;
 pub use rms_norm::RmsNorm;
 pub use stochastic_depth::StochasticDepth;

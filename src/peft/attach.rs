@@ -75,12 +75,12 @@ pub struct Attach<'a, T: Scalar> {
 }
 
 impl<'a, T: Scalar> Attach<'a, T> {
-    /// A method on every layer, under the name `default`, seed 0.
+    /// A method on every layer that it [fits](Method::fits), under the name `default`, seed 0.
     pub fn new(method: &'a dyn Method<T>) -> Self {
         Self { method, targets: Targets::all(), keep: None, name: "default".into(), seed: 0, gradients: None }
     }
 
-    /// Only these layers. For a method that lets parameters of the model train: only these parameters.
+    /// Only these layers, of those that the method fits. For a method that lets parameters of the model train: only these parameters.
     pub fn to(self, targets: Targets) -> Self {
         Self { targets, ..self }
     }
@@ -119,7 +119,8 @@ impl<'a, T: Scalar> Attach<'a, T> {
     ///
     /// # Errors
     /// [`ErrorKind::Value`] where a pattern matches nothing, where a layer has an adapter of this name already, where
-    /// nothing would train, and where gradients are given that belong to no layer; and the errors of the method.
+    /// nothing would train, and where gradients are given that belong to no layer; [`ErrorKind::Unsupported`] where the method
+    /// [fits](Method::fits) no layer of the model; and the errors of the method.
     /// Nothing is changed then.
     pub fn apply(&self, model: &mut (impl Module<T> + ?Sized)) -> Result<Plan> {
         let prepared = self.prepare(&*model, |method, site, layer| {
@@ -185,7 +186,13 @@ impl<'a, T: Scalar> Attach<'a, T> {
         if let Some(unknown) = given.map(String::as_str).find(|name| !names.contains(name)) {
             return Err(wrong(format!("there is a first gradient for {unknown:?}, which is no layer of the model")));
         }
-        let meant: BTreeSet<String> = self.targets.layers(model)?.into_iter().collect();
+        layers.retain(|(_, layer)| self.method.fits(layer.operation()));
+        if layers.is_empty() {
+            let message = format!("the model has no layer of a kind that {:?} attaches to", self.method.name());
+            return Err(Error::new(ErrorKind::Unsupported, "attach", message));
+        }
+        let fitting: Vec<String> = layers.iter().map(|(name, _)| name.clone()).collect();
+        let meant: BTreeSet<String> = self.targets.owned(&fitting)?.into_iter().collect();
         layers.retain(|(name, _)| meant.contains(name));
         if self.name.is_empty() {
             return Err(wrong("adapters need a name".into()));

@@ -104,7 +104,9 @@ impl Outputs {
     pub(super) fn of(site: &Site<'_>) -> Self {
         let shape = site.shape();
         match site.operation() {
-            Operation::Linear | Operation::Conv(_) => Self { split: shape.to_vec(), modes: vec![0] },
+            Operation::Linear | Operation::Conv(_) | Operation::Residual(_) => {
+                Self { split: shape.to_vec(), modes: vec![0] }
+            }
             Operation::Embedding { .. } => Self { split: shape.to_vec(), modes: vec![1] },
             // [c_in, c_out / groups, *kernel]: the inputs of a group lie side by side.
             Operation::ConvTranspose(options) => {

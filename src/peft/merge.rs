@@ -56,7 +56,7 @@ struct Taken<T: Scalar> {
 ///
 /// # Errors
 /// [`ErrorKind::Value`] where no layer has an enabled adapter, and where a merged weight is not finite, with the
-/// layer's name; nothing is changed then.
+/// layer's name; [`ErrorKind::Unsupported`] for adapters that are no update of a weight, as bottlenecks. Nothing is changed then.
 pub fn merge<T: Scalar>(model: &mut (impl Module<T> + ?Sized)) -> Result<Merged<T>> {
     let error = |message: String| Error::new(ErrorKind::Value, "merge", message);
     let mut merged = BTreeMap::new();
@@ -64,7 +64,11 @@ pub fn merge<T: Scalar>(model: &mut (impl Module<T> + ?Sized)) -> Result<Merged<
         if !layer.adapters().names().any(|adapter| layer.adapters().is_enabled(adapter)) {
             continue;
         }
-        let weight = without_gradients(|| layer.effective_weight())?.into_value();
+        let weight = without_gradients(|| layer.effective_weight()).map_err(|cause| {
+            let message = format!("layer {name:?}: {}; nothing was changed", cause.message());
+            Error::new(cause.kind(), "merge", message).with_source(cause)
+        })?;
+        let weight = weight.into_value();
         weight.check_finite("merge").map_err(|cause| {
             let message = format!(
                 "the merged weight of layer {name:?} would not be finite: {}; nothing was changed",

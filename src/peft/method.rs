@@ -7,7 +7,7 @@
 use super::site::Site;
 use crate::{
     error::{Error, ErrorKind, Result},
-    nn::WeightAdapter,
+    nn::{Operation, WeightAdapter},
     scalar::Scalar,
     tensor::Tensor,
 };
@@ -17,8 +17,8 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A way to fine-tune a model: [`Flora`](super::Flora), [`Lora`](super::Lora), [`Dora`](super::Dora) attach adapters to
-/// layers, [`Full`](super::Full), [`BitFit`](super::BitFit) and [`Probe`](super::Probe) let parameters of the model
+/// A way to fine-tune a model: [`Flora`](super::Flora), [`Lora`](super::Lora), [`Dora`](super::Dora) attach updates to
+/// layers, a [`Bottleneck`](super::Bottleneck) stands between them, [`Full`](super::Full), [`BitFit`](super::BitFit) and [`Probe`](super::Probe) let parameters of the model
 /// itself train.
 ///
 /// ```
@@ -40,6 +40,11 @@ pub trait Method<T: Scalar>: fmt::Debug + Send + Sync {
     /// Whether it attaches adapters to layers; otherwise it lets parameters of the model train.
     fn attaches(&self) -> bool {
         true
+    }
+
+    /// Whether it attaches to layers of this kind: to all that map inputs to outputs, unless it says otherwise.
+    fn fits(&self, operation: Operation<'_>) -> bool {
+        !matches!(operation, Operation::Residual(_))
     }
 
     /// Whether a parameter of the model itself trains, by its name.

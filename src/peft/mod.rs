@@ -1,4 +1,4 @@
-//! Parameter-efficient fine-tuning: FLoRA for weights of any order, beside LoRA, DoRA, BitFit, a linear probe and full
+//! Parameter-efficient fine-tuning: FLoRA for weights of any order, beside LoRA, DoRA, bottlenecks, BitFit, a linear probe and full
 //! fine-tuning.
 //!
 //! [The chapter on adaptation](crate::guide::adaptation) is a tutorial: why a convolution should not be reshaped to a
@@ -64,7 +64,7 @@
 //!
 //! - **Any layer.** [`Linear`](crate::nn::Linear), [`Embedding`](crate::nn::Embedding), [`Conv`](crate::nn::Conv) of
 //!   one to three spatial modes and [`ConvTranspose`](crate::nn::ConvTranspose), with every stride, dilation, padding
-//!   mode and number of groups, can be adapted and merged by every method that attaches.
+//!   mode and number of groups, can be adapted and merged by every method that attaches updates.
 //! - **Nothing is matched silently.** A pattern that matches nothing is an error that says what there is.
 //! - **The cheaper way.** An update is used in factored form, or folded into the weight for one operation, whichever
 //!   costs less for the call at hand; see [`Path`]. The numbers are the same.
@@ -82,6 +82,7 @@
 //! | [`Flora`] | $s\thinspace G \times_1 A_1 \cdots \times_N A_N$ | $r^2 + r (m + n)$ | `flora/` |
 //! | [`Lora`] | $s\thinspace B A$, of the weight as a matrix | $r (m + n)$ | `lora/` |
 //! | [`Dora`] | LoRA for directions, a length for each output | $r (m + n) + m$ | `dora.rs` |
+//! | [`Bottleneck`] | none: a small network between two sub-layers, HAdapter or PAdapter | $m (2 n + 1) + n$ a place, m wide, of states n wide | `bottleneck/` |
 //! | [`BitFit`] | biases train | $m$ | `bitfit.rs` |
 //! | [`Probe`] | only what is kept, the head, trains | 0 | `probe.rs` |
 //! | [`Full`] | everything trains | $m n + m$ | `full.rs` |
@@ -94,10 +95,11 @@
 //! | `path.rs`, `scaling.rs` | factored or merged; the scale |
 //! | `dof.rs` | degrees of freedom |
 //! | `merge.rs`, `combine.rs` | into the weights and out again; weighted sums |
-//! | `files/` | [`save`] and [`load`]: PEFT's folder; [`lycoris`] and [`authors`], other programs' files |
+//! | `files/` | [`save`] and [`load`]: PEFT's folder; [`lycoris`], [`adapterhub`] and [`authors`], other programs' files |
 
 mod attach;
 mod bitfit;
+mod bottleneck;
 mod combine;
 pub mod dof;
 mod dora;
@@ -118,9 +120,10 @@ mod targets;
 
 pub use attach::{Attach, WeightGradients, attach, weight_gradients};
 pub use bitfit::BitFit;
+pub use bottleneck::{Bottleneck, BottleneckAdapter, Parts as BottleneckParts, Placement as BottleneckPlacement};
 pub use combine::combine;
 pub use dora::{Dora, DoraAdapter};
-pub use files::{LoadAdapter, LoadedAdapter, SaveAdapter, authors, load, lycoris, save};
+pub use files::{LoadAdapter, LoadedAdapter, SaveAdapter, adapterhub, authors, load, lycoris, save};
 pub use flora::{Flora, FloraAdapter, FloraInit, Ranks};
 pub use full::Full;
 pub use lora::{Lora, LoraAdapter, LoraForm};

@@ -101,7 +101,9 @@ impl Positions {
     fn of<T: Scalar>(call: &Call<'_, T>, weight: &[usize]) -> Result<Self> {
         let all_but_last = |shape: &[usize]| shape[..shape.len().saturating_sub(1)].iter().product();
         Ok(match call {
-            Call::Linear { x } => Self { input: all_but_last(x.shape()), output: all_but_last(x.shape()) },
+            Call::Linear { x } | Call::Residual { x, .. } => {
+                Self { input: all_but_last(x.shape()), output: all_but_last(x.shape()) }
+            }
             Call::Embedding { ids, .. } => Self { input: ids.len(), output: ids.len() },
             Call::Conv { x, options } => {
                 Self { input: all_but_last(x.shape()), output: all_but_last(&options.output_shape(x.shape(), weight)?) }
@@ -118,7 +120,7 @@ impl Positions {
         let meetings = match call {
             Call::Embedding { .. } => 0,
             Call::ConvTranspose { .. } => self.input,
-            Call::Linear { .. } | Call::Conv { .. } => self.output,
+            Call::Linear { .. } | Call::Conv { .. } | Call::Residual { .. } => self.output,
         };
         Cost { flops: 2.0 * meetings as f64 * entries as f64, moved: entries as f64 }
     }

@@ -73,7 +73,8 @@ impl PlanRow {
     fn warning(&self) -> Option<String> {
         let entries: usize = self.shape.iter().product();
         let Outline { parameters, degrees_of_freedom, .. } = self.outline;
-        (self.attached && parameters > entries).then(|| {
+        // A bottleneck is no update of the norm's weight, which it stands at.
+        (self.attached && self.shape.len() > 1 && parameters > entries).then(|| {
             format!(
                 "{:?}: the adapter has {parameters} parameters, its weight {entries}; it reaches {degrees_of_freedom} directions",
                 self.name

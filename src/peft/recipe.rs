@@ -1,6 +1,6 @@
 //! [`Recipe`]: a method by its name, with settings.
 
-use super::{BitFit, Dora, Flora, FloraInit, Full, Lora, LoraForm, Method, Probe, scaling::Scaling};
+use super::{BitFit, Bottleneck, Dora, Flora, FloraInit, Full, Lora, LoraForm, Method, Probe, scaling::Scaling};
 use crate::{
     error::{Error, ErrorKind, Result},
     scalar::Scalar,
@@ -9,11 +9,16 @@ use serde::{Deserialize, Serialize};
 
 const NAME: &str = "Recipe";
 
+/// Where it is not said.
+const RANK: usize = 8;
+
 /// The names, and which of the settings rank, kernel rank, scaling, init, clip and dropout each has.
-const METHODS: [(&str, &[&str]); 8] = [
+const METHODS: [(&str, &[&str]); 10] = [
     ("full", &[]),
     ("probe", &[]),
     ("bitfit", &[]),
+    ("hadapter", &["rank"]),
+    ("padapter", &["rank"]),
     ("lora", &["rank", "scaling", "dropout"]),
     ("lora-k", &["rank", "scaling", "dropout"]),
     ("lora-eq3", &["rank", "scaling", "dropout"]),
@@ -27,6 +32,7 @@ const METHODS: [(&str, &[&str]); 8] = [
 /// | name | method | settings |
 /// |---|---|---|
 /// | `full`, `probe`, `bitfit` | [`Full`], [`Probe`], [`BitFit`] | none |
+/// | `hadapter`, `padapter` | [`Bottleneck`] as Houlsby's and Pfeiffer's | `rank`, its size |
 /// | `lora`, `lora-k`, `lora-eq3` | [`Lora`] in its three [forms](LoraForm) | `rank`, `scaling`, `dropout` |
 /// | `dora` | [`Dora`] | `rank`, `scaling`, `dropout` |
 /// | `flora` | [`Flora`] | `rank`, `kernel_rank`, `scaling`, `init`, `clip`, `dropout` |
@@ -52,7 +58,7 @@ const METHODS: [(&str, &[&str]); 8] = [
 pub struct Recipe {
     /// The method's [name](Method::name).
     pub method: String,
-    /// The rank; 8 where it is not said.
+    /// The rank, of a bottleneck its size; 8 where it is not said.
     pub rank: Option<usize>,
     /// The rank of each of a kernel's modes.
     pub kernel_rank: Option<usize>,
@@ -93,6 +99,8 @@ impl Recipe {
             "full" => Box::new(Full),
             "probe" => Box::new(Probe),
             "bitfit" => Box::new(BitFit),
+            "hadapter" => Box::new(Bottleneck::houlsby(self.rank.unwrap_or(RANK))),
+            "padapter" => Box::new(Bottleneck::pfeiffer(self.rank.unwrap_or(RANK))),
             "lora" => Box::new(self.lora(LoraForm::Channels)),
             "lora-k" => Box::new(self.lora(LoraForm::Kernel)),
             "lora-eq3" => Box::new(self.lora(LoraForm::Equation3)),
@@ -128,7 +136,7 @@ impl Recipe {
     }
 
     fn lora(&self, form: LoraForm) -> Lora {
-        let mut lora = Lora::new(self.rank.unwrap_or(8)).form(form);
+        let mut lora = Lora::new(self.rank.unwrap_or(RANK)).form(form);
         if let Some(scaling) = self.scaling {
             lora = lora.scaling(scaling);
         }

@@ -1,7 +1,7 @@
 //! [`Site`]: a weight that may be adapted, as far as it is known before anything is built.
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     nn::{Layer, Operation},
     scalar::Scalar,
 };
@@ -32,7 +32,7 @@ impl<'a> Site<'a> {
     /// The weight of shape `shape` of the layer `name`.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where the operation has no weights of this order, or the weight
+    /// [`ErrorKind::Shape`] where the operation has no weights of this order, or the weight
     /// has no entries.
     pub fn new(name: impl Into<String>, operation: Operation<'a>, shape: &[usize]) -> Result<Self> {
         let name = name.into();
@@ -41,6 +41,7 @@ impl<'a> Site<'a> {
             Operation::Embedding { .. } => (2..=2, "[rows, width]"),
             Operation::Conv(_) => (3..=5, "[c_out, c_in / groups, *kernel]"),
             Operation::ConvTranspose(_) => (3..=5, "[c_in, c_out / groups, *kernel]"),
+            Operation::Residual(_) => (1..=1, "[n]"),
         };
         if !orders.contains(&shape.len()) || shape.contains(&0) {
             let message = format!("layer {name:?} has a weight of shape {shape:?}; needs {right}, none of them 0");
@@ -80,7 +81,7 @@ impl<'a> Site<'a> {
     /// The number of groups of a convolution, 1 for everything else.
     pub fn groups(&self) -> usize {
         match self.operation {
-            Operation::Linear | Operation::Embedding { .. } => 1,
+            Operation::Linear | Operation::Embedding { .. } | Operation::Residual(_) => 1,
             Operation::Conv(options) => options.groups,
             Operation::ConvTranspose(options) => options.groups,
         }
@@ -97,6 +98,21 @@ impl<'a> Site<'a> {
         axes
     }
 
+    /// An error at a norm, whose weight is no map from inputs to outputs.
+    pub(super) fn check_maps(&self, method: &'static str) -> Result<()> {
+        match self.operation {
+            Operation::Residual(_) => {
+                let message = format!(
+                    "layer {:?} adds and normalises, and its weight {:?} has no inputs and outputs; a bottleneck goes there, an update of \
+                     weights to linear layers, embeddings and convolutions",
+                    self.name, self.shape
+                );
+                Err(Error::new(ErrorKind::Unsupported, method, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The size of each mode, in the order input, output, kernel.
     pub fn modes(&self) -> Vec<usize> {
         self.axes().into_iter().map(|axis| self.shape[axis]).collect()
@@ -106,7 +122,10 @@ impl<'a> Site<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::autodiff::{Conv, ConvTranspose};
+    use crate::{
+        autodiff::{Conv, ConvTranspose},
+        nn::Sublayer,
+    };
 
     #[test]
     fn modes_of_every_operation() {
@@ -117,6 +136,7 @@ mod tests {
             (Operation::Conv(&conv), &[6, 2, 3], &[2, 6, 3]),
             (Operation::Conv(&conv), &[6, 2, 3, 4, 5], &[2, 6, 3, 4, 5]),
             (Operation::ConvTranspose(&up), &[6, 2, 3, 4], &[6, 2, 3, 4]),
+            (Operation::Residual(Sublayer::Attention), &[6], &[6]),
         ] {
             assert_eq!(Site::new("x", operation, shape).unwrap().modes(), modes);
         }

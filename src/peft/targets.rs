@@ -201,7 +201,8 @@ impl Targets {
         if meant.is_empty() { Err(none(format!("{self} leave nothing"))) } else { Ok(meant) }
     }
 
-    /// Which layers of a model are meant: what [`attach`](super::attach) would attach to.
+    /// Which layers of a model are meant: what [`attach`](super::attach) would attach to, of all layers of the kinds that a method
+    /// [fits](super::Method::fits); here are all kinds.
     ///
     /// # Errors
     /// As [`among`](Targets::among).
@@ -221,7 +222,7 @@ impl Targets {
         self.owned(&names)
     }
 
-    fn owned(&self, names: &[String]) -> Result<Vec<String>> {
+    pub(super) fn owned(&self, names: &[String]) -> Result<Vec<String>> {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         Ok(self.among(&names)?.into_iter().map(str::to_string).collect())
     }

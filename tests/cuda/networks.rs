@@ -7,8 +7,8 @@ use tenfold::{
         BertConfig, CifarResNet, CifarResNetConfig, ConvNext, ConvNextConfig, Deberta, DebertaConfig, EfficientNetLite,
         EfficientNetLiteConfig, ImageClassifier, TextClassifier, Tokens,
     },
-    nn::{Mode, Module},
-    peft::{self, Attach, BitFit, Dora, Flora, Full, Lora, Method, Path, Probe, Targets},
+    nn::{Mode, Module, Operation},
+    peft::{self, Attach, BitFit, Bottleneck, Dora, Flora, Full, Lora, Method, Path, Probe, Targets},
     train::{AdamW, Groups, Optimizer},
 };
 
@@ -131,6 +131,8 @@ fn methods<T: Scalar>() -> Vec<(&'static str, Box<dyn Method<T>>)> {
         ("flora, merged", Box::new(Flora::new().rank(3).path(Path::Merged))),
         ("lora", Box::new(Lora::new(3).dropout(0.2))),
         ("dora", Box::new(Dora::new(3))),
+        ("hadapter", Box::new(Bottleneck::houlsby(3))),
+        ("padapter", Box::new(Bottleneck::pfeiffer(3))),
     ]
 }
 
@@ -138,7 +140,8 @@ fn methods<T: Scalar>() -> Vec<(&'static str, Box<dyn Method<T>>)> {
 fn adapted<T: Scalar>(make: &dyn Fn() -> Box<dyn Case<T>>, method: &dyn Method<T>) -> Box<dyn Case<T>> {
     let mut model = make();
     let heads = model.heads();
-    let targets = heads.iter().fold(Targets::all(), |targets, &head| targets.except(head));
+    let updates = method.fits(Operation::Linear);
+    let targets = heads.iter().filter(|_| updates).fold(Targets::all(), |targets, &head| targets.except(head));
     Attach::new(method).to(targets).keep(Targets::of(heads)).apply(&mut *model).unwrap();
     for (i, (_, parameter)) in model.parameters_mut().into_iter().enumerate() {
         if parameter.trains() {
@@ -184,6 +187,10 @@ fn same<T: Scalar>(what: &str, got: &[(String, Tensor<T>)], wanted: &[(String, T
 pub fn models_and_methods<T: Scalar>(device: &Device) {
     for (name, make) in models::<T>() {
         for (how, method) in methods::<T>() {
+            // Bottlenecks have a place in transformers only.
+            if !make().layers().iter().any(|(_, layer)| method.fits(layer.operation())) {
+                continue;
+            }
             // One each: batch norms move their statistics.
             let wanted = pass(&*adapted(&*make, &*method), &Device::cpu());
             let mut model = adapted(&*make, &*method);

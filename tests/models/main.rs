@@ -3,6 +3,7 @@
 #[path = "../support/skip.rs"]
 mod skip;
 
+mod bottlenecks;
 mod counts;
 mod files;
 mod full_sizes;

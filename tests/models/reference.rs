@@ -22,7 +22,12 @@ pub struct Expected(TensorFile);
 
 impl Expected {
     pub fn read(case: &str) -> Self {
-        Self(TensorFile::open(fixture(case).join("expected.safetensors")).unwrap())
+        Self::of(&fixture(case))
+    }
+
+    /// Those that lie in a folder.
+    pub fn of(folder: &Path) -> Self {
+        Self(TensorFile::open(folder.join("expected.safetensors")).unwrap())
     }
 
     pub fn images<T: Scalar>(&self) -> Var<T> {

@@ -9,11 +9,9 @@ use std::{collections::BTreeMap, path::Path};
 use tenfold::{
     ErrorKind, Scalar, Tensor, TensorFile,
     autodiff::{CrossEntropy, Var},
-    models::{
-        Activation, Bert, BertConfig, Deberta, DebertaConfig, PositionTerms, TextArchitecture, TextClassifier, Tokens,
-    },
-    nn::{Checkpoint, Mode, Module, Renames, Save},
-    peft::{self, Attach, BitFit, Dora, Flora, Full, Lora, Method, Probe, Targets},
+    models::{Bert, BertConfig, Deberta, DebertaConfig, PositionTerms, TextArchitecture, TextClassifier, Tokens},
+    nn::{Activation, Checkpoint, Mode, Module, Operation, Renames, Save},
+    peft::{self, Attach, BitFit, Bottleneck, Dora, Flora, Full, Lora, Method, Probe, Targets},
 };
 
 const CASES: [&str; 5] = ["deberta_v3", "deberta_v2", "deberta_v2_other", "deberta_v2_plain", "bert"];
@@ -22,13 +20,13 @@ fn rng() -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(1)
 }
 
-fn tokens<T: Scalar>(expected: &Expected) -> Tokens<T> {
+pub fn tokens<T: Scalar>(expected: &Expected) -> Tokens<T> {
     let read = |name: &str| expected.get::<i64, Ix2>(name).map(|x| x as u32).unwrap();
     Tokens::new(read("ids"), read("types"), &read("mask")).unwrap()
 }
 
 /// The cross-entropy, or with one label the mean square of the error.
-fn loss<T: Scalar>(expected: &Expected, logits: &Var<T>) -> Var<T> {
+pub fn loss<T: Scalar>(expected: &Expected, logits: &Var<T>) -> Var<T> {
     if logits.shape()[1] > 1 {
         return logits.cross_entropy(&expected.get::<i64, Ix1>("labels"), CrossEntropy::default()).unwrap();
     }
@@ -151,14 +149,19 @@ fn encoders_alone_and_files_of_pretraining_are_models_without_a_classifier() {
 
 #[test]
 fn every_leaf_that_trains_has_a_gradient_with_every_method() {
-    let methods: [&dyn Method<f64>; 6] = [&Full, &Probe, &BitFit, &Flora::new().rank(2), &Lora::new(2), &Dora::new(2)];
-    for (case, method) in ["deberta_v3", "deberta_v2", "bert"].into_iter().flat_map(|case| methods.map(|m| (case, m))) {
+    let [houlsby, pfeiffer] = [Bottleneck::houlsby(3).zero_start(), Bottleneck::pfeiffer(3).zero_start()];
+    let updates: [&dyn Method<f64>; 3] = [&Flora::new().rank(2), &Lora::new(2), &Dora::new(2)];
+    let others: [&dyn Method<f64>; 5] = [&Full, &Probe, &BitFit, &houlsby, &pfeiffer];
+    let methods: Vec<&dyn Method<f64>> = updates.into_iter().chain(others).collect();
+    let all = |case| methods.iter().map(move |&method| (case, method));
+    for (case, method) in ["deberta_v3", "deberta_v2", "bert"].into_iter().flat_map(all) {
         let expected = Expected::read(case);
         let mut model = TextArchitecture::open::<f64>(fixture(case)).unwrap();
         let before = model.forward(&tokens(&expected), Mode::Evaluation).unwrap();
         let heads = Targets::of(model.head().iter().copied());
         let linears = Targets::of(model.linears().iter().copied());
-        Attach::new(method).to(linears).keep(heads).apply(&mut *model).unwrap();
+        let targets = if method.attaches() && !method.fits(Operation::Linear) { Targets::all() } else { linears };
+        Attach::new(method).to(targets).keep(heads).apply(&mut *model).unwrap();
         let after = model.forward(&tokens(&expected), Mode::Evaluation).unwrap();
         assert!(after.value().sub(before.value()).unwrap().max_abs().unwrap() < 1e-12, "{case}");
         let gradients =
@@ -171,7 +174,7 @@ fn every_leaf_that_trains_has_a_gradient_with_every_method() {
 }
 
 /// Draws everything that trains anew: cores start at zero.
-fn move_away(model: &mut dyn TextClassifier<f64>) {
+pub fn move_away(model: &mut dyn TextClassifier<f64>) {
     let mut rng = rng();
     for (_, parameter) in model.parameters_mut() {
         if parameter.trains() {
@@ -266,7 +269,12 @@ fn sizes_of_the_paper() {
     let blocks = 11 * count("deberta.encoder.layer.0.");
     assert_eq!(count("deberta.") + words + blocks, 183_831_552);
     assert_eq!(one.count().total + words + blocks, 184_423_682);
-    assert_eq!(one.layers().iter().filter(|(name, _)| name.contains("layer.0")).count(), 6);
+    let (norms, linears): (Vec<_>, Vec<_>) = one
+        .layers()
+        .into_iter()
+        .filter(|(name, _)| name.contains("layer.0"))
+        .partition(|(_, layer)| matches!(layer.operation(), Operation::Residual(_)));
+    assert_eq!((linears.len(), norms.len()), (6, 2));
 }
 
 #[test]

@@ -72,6 +72,7 @@ impl<T: Scalar> WeightAdapter<T> for LowRank<T> {
                 let inner = x.linear(&self.b.var().permute(&[1, 0])?, None)?;
                 inner.conv_transpose(&self.a.var().reshape(kernel)?, None, options)?
             }
+            Call::Residual { .. } => return Ok(None),
         };
         Ok(Some(y.into()))
     }

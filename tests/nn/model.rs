@@ -193,6 +193,7 @@ fn layers_say_what_they_do() {
             }
             Operation::Conv(options) => assert_eq!((order, options.groups), (3, 6), "{name}"),
             Operation::ConvTranspose(options) => assert_eq!((order, options.groups), (3, 1), "{name}"),
+            Operation::Residual(_) => assert_eq!(order, 1, "{name}"),
         }
     }
     for (_, layer) in model.layers_mut() {

@@ -2,10 +2,8 @@
 
 use crate::{
     error::{ErrorKind, Result},
-    models::{
-        folder,
-        transformer::{self, Activation},
-    },
+    models::{folder, transformer},
+    nn::Activation,
     tensor::Origin,
 };
 use serde::{Deserialize, Serialize};

@@ -3,10 +3,8 @@
 use crate::{
     autodiff::RelativePositions,
     error::{Error, ErrorKind, Result},
-    models::{
-        folder,
-        transformer::{self, Activation},
-    },
+    models::{folder, transformer},
+    nn::Activation,
     tensor::Origin,
 };
 use serde::{Deserialize, Serialize};

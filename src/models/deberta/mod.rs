@@ -12,13 +12,13 @@ use super::{
     classifier::new_classifier,
     folder,
     start::draw,
-    transformer::{Activation, Block, Sizes, check_length, classify, load},
+    transformer::{Block, Sizes, check_length, classify, load},
 };
 use crate::{
     autodiff::{self, Var},
     error::Result,
     module,
-    nn::{Checkpoint, Conv, Dropout, Embedding, Init, Layer, LayerNorm, Linear, Loaded, Mode, Save},
+    nn::{Activation, Checkpoint, Conv, Dropout, Embedding, Init, Layer, LayerNorm, Linear, Loaded, Mode, Save},
     scalar::Scalar,
     tensor::Tensor,
 };

@@ -115,6 +115,7 @@ fn check(operation: &'static str, site: &Site<'_>, names: Names) -> Result<()> {
     let reason = match site.operation() {
         Operation::Embedding { .. } => "theirs adds one row to all, here every row has its own update",
         Operation::ConvTranspose(_) => "they have no transposed convolution",
+        Operation::Residual(_) => "theirs change weights with inputs and outputs",
         Operation::Conv(_) if site.groups() > 1 => "theirs has no groups",
         Operation::Conv(_) if names == Names::Matrices => "their matrices are for linear layers",
         Operation::Linear | Operation::Conv(_) => return Ok(()),

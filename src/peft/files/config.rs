@@ -5,6 +5,8 @@
 
 use crate::{
     error::{ErrorKind, Result},
+    nn::Activation,
+    peft::bottleneck::Placement,
     tensor::{Origin, write_atomically},
 };
 use regex_lite::Regex;
@@ -57,6 +59,9 @@ pub(super) struct Config {
     /// FLoRA: ranks, scale and dropout of each layer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) layers: Option<BTreeMap<String, FloraLayer>>,
+    /// Bottlenecks: what each is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) bottlenecks: Option<BTreeMap<String, BottleneckLayer>>,
     /// The layers with adapters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) target_modules: Option<Names>,
@@ -84,6 +89,16 @@ pub(super) struct FloraLayer {
     pub(super) scale: f64,
     #[serde(default)]
     pub(super) dropout: f64,
+}
+
+/// What a bottleneck needs to be rebuilt, beside its matrices.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BottleneckLayer {
+    pub(super) size: usize,
+    pub(super) biases: [bool; 2],
+    pub(super) activation: Activation,
+    pub(super) placement: Placement,
 }
 
 /// A regular expression for the whole name, or names of which one is the name's end.
@@ -263,7 +278,7 @@ impl Config {
 }
 
 /// A small JSON file as a value.
-fn json<V: DeserializeOwned>(origin: &Origin<'_>) -> Result<V> {
+pub(super) fn json<V: DeserializeOwned>(origin: &Origin<'_>) -> Result<V> {
     let path = origin.path.unwrap_or(Path::new(""));
     let mut text = Vec::new();
     File::open(path).and_then(|file| file.take(MAX + 1).read_to_end(&mut text)).map_err(|e| origin.io(e))?;

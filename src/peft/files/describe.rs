@@ -1,7 +1,7 @@
 //! What a configuration says of adapters that are about to be written, and of what goes with them.
 
 use super::{
-    config::{Config, FloraLayer, Names, Patterns, ends_with_part, escaped, pattern_of},
+    config::{BottleneckLayer, Config, FloraLayer, Names, Patterns, ends_with_part, escaped, pattern_of},
     format::{Format, Known, PREFIX},
 };
 use crate::{
@@ -40,12 +40,13 @@ pub(super) fn config_of<T: Scalar>(adapters: &[Described<'_, T>]) -> Result<Conf
         .filter_map(|(site, known)| match known {
             Known::Lora(lora) => Some((*site, *lora)),
             Known::Dora(dora) => Some((*site, dora.lora())),
-            Known::Flora(_) => None,
+            Known::Flora(_) | Known::Bottleneck(_) => None,
         })
         .collect();
     let mut config = match (format, loras.as_slice()) {
         (Format::Lora { .. }, [first, ..]) => of_loras(*first, &loras)?,
         (Format::Flora, _) => of_floras(adapters)?,
+        (Format::Bottleneck, _) => of_bottlenecks(adapters)?,
         _ => Config::default(),
     };
     config.peft_type = format.peft_type().to_string();
@@ -73,6 +74,23 @@ fn of_floras<T: Scalar>(adapters: &[Described<'_, T>]) -> Result<Config> {
         }
     }
     Ok(Config::of_flora(layers))
+}
+
+fn of_bottlenecks<T: Scalar>(adapters: &[Described<'_, T>]) -> Result<Config> {
+    let mut layers = BTreeMap::new();
+    for (site, known) in adapters {
+        if let Known::Bottleneck(bottleneck) = known {
+            let parts = bottleneck.parts()?;
+            let layer = BottleneckLayer {
+                size: bottleneck.size(),
+                biases: [parts.down_bias.is_some(), parts.up_bias.is_some()],
+                activation: bottleneck.activation(),
+                placement: bottleneck.placement(),
+            };
+            layers.insert(site.name().to_string(), layer);
+        }
+    }
+    Ok(Config { bottlenecks: Some(layers), ..Config::default() })
 }
 
 /// The first layer's rank and alpha are those of all, but for those that have others.

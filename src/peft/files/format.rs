@@ -6,6 +6,7 @@
 //! | | `lora_magnitude_vector`, with `use_dora` | `[out]`, for a convolution `[1, out, 1, ..]` |
 //! | `LORA_K`, `LORA_EQ3` | the same, of convolutions in other forms | PEFT refuses the name |
 //! | `FLORA` | `flora_G`, `flora_A.0`, `flora_A.1`, .. | core, and factors in the order input, output, kernel |
+//! | `BOTTLENECK` | `adapter_down.0.weight`, `adapter_up.weight`, and biases | as AdapterHub names them, behind the norm's name |
 //! | `PARAMETERS` | none | only parameters of the model itself |
 
 use super::{
@@ -16,6 +17,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     nn::{Operation, WeightAdapter},
     peft::{
+        bottleneck::{BottleneckAdapter, Parts},
         dora::{DoraAdapter, Outputs},
         flora::FloraAdapter,
         lora::{LoraAdapter, LoraForm, Shapes as LoraShapes},
@@ -24,6 +26,7 @@ use crate::{
     scalar::Scalar,
     tensor::{Origin, Tensor},
 };
+use ndarray::Ix1;
 use std::{any::Any, collections::BTreeMap};
 
 /// Before every name, as PEFT wraps a model twice.
@@ -32,12 +35,15 @@ pub(super) const PREFIX: &str = "base_model.model.";
 const MAGNITUDE: &str = "lora_magnitude_vector";
 const CORE: &str = "flora_G";
 const FACTOR: &str = "flora_A.";
+const DOWN: [&str; 2] = ["adapter_down.0.weight", "adapter_down.0.bias"];
+const UP: [&str; 2] = ["adapter_up.weight", "adapter_up.bias"];
 
 /// What kind of adapters a folder holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Lora { form: LoraForm, dora: bool },
     Flora,
+    Bottleneck,
     Parameters,
 }
 
@@ -47,6 +53,7 @@ pub(super) enum Known<'a, T: Scalar> {
     Lora(&'a LoraAdapter<T>),
     Dora(&'a DoraAdapter<T>),
     Flora(&'a FloraAdapter<T>),
+    Bottleneck(&'a BottleneckAdapter<T>),
 }
 
 impl<'a, T: Scalar> Known<'a, T> {
@@ -56,18 +63,20 @@ impl<'a, T: Scalar> Known<'a, T> {
             .map(Self::Lora)
             .or_else(|| any.downcast_ref().map(Self::Dora))
             .or_else(|| any.downcast_ref().map(Self::Flora))
+            .or_else(|| any.downcast_ref().map(Self::Bottleneck))
     }
 
     /// The format that holds it, for a layer of this kind: the forms of LoRA differ for convolutions only.
     pub(super) fn format(self, site: &Site<'_>) -> Format {
         let form = |lora: &LoraAdapter<T>| match site.operation() {
-            Operation::Linear | Operation::Embedding { .. } => LoraForm::Channels,
+            Operation::Linear | Operation::Embedding { .. } | Operation::Residual(_) => LoraForm::Channels,
             Operation::Conv(_) | Operation::ConvTranspose(_) => lora.form(),
         };
         match self {
             Self::Lora(lora) => Format::Lora { form: form(lora), dora: false },
             Self::Dora(dora) => Format::Lora { form: form(dora.lora()), dora: true },
             Self::Flora(_) => Format::Flora,
+            Self::Bottleneck(_) => Format::Bottleneck,
         }
     }
 
@@ -89,6 +98,13 @@ impl<'a, T: Scalar> Known<'a, T> {
                 let factors = flora.factors().iter().enumerate();
                 let factors = factors.map(|(n, factor)| (format!("{FACTOR}{n}"), factor.value().clone()));
                 factors.chain([(CORE.to_string(), flora.core().value().clone())]).collect()
+            }
+            Self::Bottleneck(bottleneck) => {
+                let Parts { down, down_bias, up, up_bias } = bottleneck.parts()?;
+                let dyn_bias = |bias: Option<Tensor<T, Ix1>>| bias.map(Tensor::into_dyn);
+                let all = [Some(down.into_dyn()), dyn_bias(down_bias), Some(up.into_dyn()), dyn_bias(up_bias)];
+                let named = DOWN.into_iter().chain(UP).zip(all);
+                named.filter_map(|(name, tensor)| Some((name.to_string(), tensor?))).collect()
             }
         })
     }
@@ -119,6 +135,7 @@ impl Format {
             Self::Lora { form: LoraForm::Kernel, .. } => "LORA_K",
             Self::Lora { form: LoraForm::Equation3, .. } => "LORA_EQ3",
             Self::Flora => "FLORA",
+            Self::Bottleneck => "BOTTLENECK",
             Self::Parameters => "PARAMETERS",
         }
     }
@@ -135,6 +152,7 @@ impl Format {
             lora(LoraForm::Kernel),
             lora(LoraForm::Equation3),
             Self::Flora,
+            Self::Bottleneck,
             Self::Parameters,
         ];
         all.into_iter().find(|format| format.peft_type() == config.peft_type).ok_or_else(|| {
@@ -184,6 +202,13 @@ impl Folder<'_> {
         }
     }
 
+    fn bottleneck(&self, layer: &str) -> Result<&super::config::BottleneckLayer> {
+        self.config.bottlenecks.as_ref().and_then(|layers| layers.get(layer)).ok_or_else(|| {
+            let message = format!("{FILE}: \"bottlenecks\" does not say what the one of layer {layer:?} is");
+            Error::format("load", message)
+        })
+    }
+
     fn flora_layer(&self, layer: &str) -> Result<&super::config::FloraLayer> {
         self.config.layers.as_ref().and_then(|layers| layers.get(layer)).ok_or_else(|| {
             let message = format!("{FILE}: \"layers\" has no ranks and scale for layer {layer:?}");
@@ -213,6 +238,11 @@ impl<T: Scalar> Layout<T> for Folder<'_> {
                     && n.parse::<u8>().is_ok_and(|number| number.to_string() == n)
                 {
                     return Ok(Some(adapter(layer, &format!("{FACTOR}{n}"))));
+                }
+            }
+            Format::Bottleneck => {
+                if let Some((layer, end)) = DOWN.iter().chain(&UP).find_map(|end| Some((part_of(end)?, end))) {
+                    return Ok(Some(adapter(layer, end)));
                 }
             }
             Format::Parameters => {}
@@ -267,6 +297,15 @@ impl<T: Scalar> Layout<T> for Folder<'_> {
                 let factors = factors.map(|(n, (&size, &rank))| (format!("{FACTOR}{n}"), vec![size, rank]));
                 Ok(factors.chain([(CORE.to_string(), ranks.clone())]).collect())
             }
+            Format::Bottleneck => {
+                let (layer, width) = (self.bottleneck(site.name())?, site.entries());
+                let [down, up] = [(DOWN, [layer.size, width]), (UP, [width, layer.size])];
+                let each = [down, up].into_iter().zip(layer.biases).flat_map(|(([weight, bias], shape), has_bias)| {
+                    let bias = has_bias.then(|| (bias.to_string(), vec![shape[0]]));
+                    bias.into_iter().chain([(weight.to_string(), shape.to_vec())])
+                });
+                Ok(each.collect())
+            }
             Format::Parameters => Ok(Shapes::new()),
         }
     }
@@ -296,6 +335,14 @@ impl<T: Scalar> Layout<T> for Folder<'_> {
                 let factors = factors.collect::<Result<_>>()?;
                 let adapter = FloraAdapter::new(site, take(CORE)?, factors, layer.scale)?;
                 Ok(Box::new(adapter.dropout(layer.dropout)?))
+            }
+            Format::Bottleneck => {
+                let layer = self.bottleneck(site.name())?;
+                let [down, up] = [take(DOWN[0])?.into_order()?, take(UP[0])?.into_order()?];
+                let mut bias = |name: &str, has: bool| if has { take(name)?.into_order().map(Some) } else { Ok(None) };
+                let [down_bias, up_bias] = [bias(DOWN[1], layer.biases[0])?, bias(UP[1], layer.biases[1])?];
+                let parts = Parts { down, down_bias, up, up_bias };
+                Ok(Box::new(BottleneckAdapter::new(site, parts, layer.activation, layer.placement)?))
             }
             Format::Parameters => {
                 let message = format!("layer {:?} has an adapter in a file without adapters", site.name());

@@ -196,6 +196,13 @@ pub struct LoadedAdapter {
 }
 
 impl<T: Scalar> Incoming<T> {
+    /// With what another file holds.
+    pub(super) fn join(&mut self, other: Self) {
+        self.adapters.extend(other.adapters);
+        self.own.extend(other.own);
+        self.training.extend(other.training);
+    }
+
     /// Attaches the adapters under a name and sets the model's own tensors. Of these those train that are said to, and
     /// nothing else of the model itself.
     pub(super) fn install<M: Module<T> + ?Sized>(mut self, model: &mut M, name: &str) -> Result<LoadedAdapter> {

@@ -113,6 +113,7 @@ fn required<T: Scalar, M: Module<T> + ?Sized>(config: &Config, format: Format, m
             required.layers.extend(names.filter(|name| config.targets(name) == Some(true)));
         }
         Format::Flora => required.layers.extend(config.layers.iter().flatten().map(|(name, _)| name.clone())),
+        Format::Bottleneck => required.layers.extend(config.bottlenecks.iter().flatten().map(|(name, _)| name.clone())),
         Format::Parameters => {}
     }
     let (all, only) = (config.bias.as_deref() == Some("all"), config.bias.as_deref() == Some("lora_only"));

@@ -3,7 +3,7 @@
 //! [`save`] and [`load`] use PEFT's folder, `adapter_config.json` beside `adapter_model.safetensors`, with tensors named
 //! `base_model.model.LAYER.PART`. LoRA, rsLoRA and DoRA are what stock PEFT writes and reads; FLoRA has parts of its own
 //! in the same folder (`flora_G`, `flora_A.0`, ..) and a `peft_type` of its own, which stock PEFT refuses instead of
-//! misreading it. Heads and biases that were trained are saved with the adapters.
+//! misreading it; so have bottlenecks (`adapter_down`, `adapter_up`), which stock PEFT does not know. Heads and biases that were trained are saved with the adapters.
 //!
 //! Loading is strict: what is missing, what is unexpected and which shapes differ is an error that lists all of it, and
 //! the model stays as it was.
@@ -12,6 +12,7 @@
 //! |---|---|---|---|
 //! | PEFT | as it is | written as LoRA, where that is exact ([`SaveAdapter::for_peft`]) | [`save`], [`load`] |
 //! | LyCORIS, kohya's scripts | as it is | convolutions as they are, linear layers as LoRA | [`lycoris`] |
+//! | AdapterHub's `adapters` | | | bottlenecks: [`adapterhub`] |
 //! | the authors' FLoRA | | as it is, without the scale | [`authors`] |
 //! | everything else | merged weights ([`merge`](super::merge), [`nn::Save`](crate::nn::Save)) | the same | |
 //!
@@ -23,8 +24,9 @@
 //! | `config.rs`, `describe.rs` | `adapter_config.json`; what it says of a model |
 //! | `format.rs` | the names of parts, method by method |
 //! | `layout.rs` | reading any of these files: what belongs where, and what does not |
-//! | `lycoris.rs`, `authors.rs`, `plain.rs` | other programs, and what they compute alike |
+//! | `lycoris.rs`, `adapterhub.rs`, `authors.rs`, `plain.rs` | other programs, and what they compute alike |
 
+pub mod adapterhub;
 pub mod authors;
 mod config;
 mod describe;

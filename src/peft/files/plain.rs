@@ -16,6 +16,7 @@ pub(super) fn check_plain(operation: &'static str, site: &Site<'_>) -> Result<()
     let reason = match site.operation() {
         Operation::Linear | Operation::Embedding { .. } => return Ok(()),
         Operation::ConvTranspose(_) => "it is a transposed convolution",
+        Operation::Residual(_) => "it is a norm with a sum before it",
         Operation::Conv(options) if options.groups > 1 => "it has several groups",
         Operation::Conv(options) if options.padding_mode != PaddingMode::Zeros => "its padding is not zeros",
         Operation::Conv(options) => {

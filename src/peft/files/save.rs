@@ -69,7 +69,7 @@ impl SaveAdapter {
 
     /// Only what stock PEFT computes with as it is computed here; FLoRA is written as LoRA
     /// ([`to_lora`](crate::peft::FloraAdapter::to_lora)). What PEFT does not have is an error: several groups,
-    /// dilation, padding that is not zeros, transposed convolutions, other forms of LoRA. For these write
+    /// dilation, padding that is not zeros, transposed convolutions, other forms of LoRA, bottlenecks. For updates of weights write
     /// [merged weights](crate::peft::merge).
     pub fn for_peft(self) -> Self {
         Self { for_peft: true, ..self }
@@ -175,6 +175,10 @@ impl<'a, T: Scalar> Attached<'a, T> {
         })?;
         let mut converted = None;
         if for_peft {
+            if let Known::Bottleneck(_) = known {
+                let message = format!("layer {:?} has a bottleneck, which PEFT does not have", site.name());
+                return Err(unsupported(message));
+            }
             check_plain("save", &site)?;
             match known {
                 Known::Flora(flora) => converted = Some(flora.to_lora(&site)?),

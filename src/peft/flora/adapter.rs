@@ -64,8 +64,10 @@ impl<T: Scalar> FloraAdapter<T> {
     ///
     /// # Errors
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) unless there is one factor for each mode of the site, with as many
-    /// rows as the mode is long and as many columns as the core's mode.
+    /// rows as the mode is long and as many columns as the core's mode;
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) at a norm.
     pub fn new(site: &Site<'_>, core: Tensor<T, IxDyn>, factors: Vec<Tensor<T, Ix2>>, scale: f64) -> Result<Self> {
+        site.check_maps("flora")?;
         let sizes = site.modes();
         let shapes: Vec<&[usize]> = factors.iter().map(Tensor::shape).collect();
         let fits = core.order() == sizes.len()
@@ -182,6 +184,7 @@ impl<T: Scalar> Factored<T> for FloraAdapter<T> {
             }
             Call::Conv { x, options } => reduced(x)?.conv(&self.kernel()?, None, options)?,
             Call::ConvTranspose { x, options } => reduced(x)?.conv_transpose(&self.kernel()?, None, options)?,
+            Call::Residual { .. } => return Ok(call.run(&self.delta()?, None)?.into()),
         };
         Ok(Contribution::product(&y, output))
     }

@@ -155,6 +155,7 @@ impl Flora {
     /// fraction that is not above 0 and at most 1, and for a budget that does not even pay for rank 1;
     /// [`ErrorKind::Unsupported`] for a budget of the model, which [`Method::settled`] divides first.
     pub fn ranks(&self, site: &Site<'_>) -> Result<Vec<usize>> {
+        site.check_maps("flora")?;
         let sizes = site.modes();
         let about =
             |kind, message: String| Err(Error::new(kind, "flora", format!("layer {:?}: {message}", site.name())));

@@ -51,7 +51,10 @@ impl<T: Scalar> FloraAdapter<T> {
         let kept = match site.operation() {
             Operation::Conv(_) => 1,
             Operation::ConvTranspose(_) => 0,
-            Operation::Linear | Operation::Embedding { .. } => usize::from(ranks[1] < ranks[0]),
+            // The adapter is for none of the last kind.
+            Operation::Linear | Operation::Embedding { .. } | Operation::Residual(_) => {
+                usize::from(ranks[1] < ranks[0])
+            }
         };
         let (a, b) = without_gradients(|| self.product(site, kept))?;
         let (a, b) = (a.into_value(), b.into_value());

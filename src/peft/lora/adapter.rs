@@ -60,7 +60,7 @@ impl<T: Scalar> LoraAdapter<T> {
             Operation::Embedding { .. } => Kind::Table,
             Operation::ConvTranspose(_) => Kind::Transposed,
             Operation::Conv(_) if form == LoraForm::Equation3 => Kind::Reshaped,
-            Operation::Linear | Operation::Conv(_) => Kind::Plain,
+            Operation::Linear | Operation::Conv(_) | Operation::Residual(_) => Kind::Plain,
         };
         // Where A says the rank; loralib's form has it times the kernel's size there.
         let given = if kind == Kind::Reshaped { a.shape().get(1) } else { a.shape().first() };
@@ -210,6 +210,7 @@ impl<T: Scalar> Factored<T> for LoraAdapter<T> {
             Call::ConvTranspose { x, options } => {
                 return Ok(x.linear(&Self::matrix(a, 0)?, None)?.conv_transpose(&b, None, options)?.into());
             }
+            Call::Residual { .. } => return Ok(call.run(&self.delta()?, None)?.into()),
         };
         Ok(Contribution::product(&reduced, &b))
     }
@@ -231,6 +232,7 @@ impl<T: Scalar> Factored<T> for LoraAdapter<T> {
             Call::ConvTranspose { .. } => {
                 (Cost::product(input, first, rank), Cost::product(input, rank, rest), self.shape[1])
             }
+            Call::Residual { .. } => return None,
         };
         Some(reduce + expand + Cost::passes(3 * output * width))
     }

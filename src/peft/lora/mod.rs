@@ -209,6 +209,7 @@ pub(super) struct Shapes {
 
 impl Shapes {
     pub(super) fn new(form: LoraForm, site: &Site<'_>, rank: usize) -> Result<Self> {
+        site.check_maps("lora")?;
         let shape = site.shape();
         let (first, rest) = (shape[0], shape[1..].iter().product());
         let ones = vec![1; shape.len() - 2];
@@ -229,7 +230,7 @@ impl Shapes {
                 return Ok(Self { a, b, matrix: [first, rank, rest], separate });
             }
             Operation::Conv(options) => Some(options),
-            Operation::ConvTranspose(_) => None,
+            Operation::ConvTranspose(_) | Operation::Residual(_) => None,
         };
         let unsupported = |needed: &str| {
             let message = format!(
