@@ -252,6 +252,44 @@
 //! # Ok::<(), tenfold::Error>(())
 //! ```
 //!
+//! # Fewer ranks afterwards
+//!
+//! How many directions training needed is known when it is over. An update is a Tucker tensor, so the crate's own ST-HOSVD lowers its ranks
+//! to a guaranteed error, and makes an update of a model that was fine-tuned whole:
+//!
+//! ```
+//! use rand::SeedableRng;
+//! use rand_chacha::ChaCha8Rng;
+//! use tenfold::{
+//!     Tensor,
+//!     autodiff,
+//!     nn::{Conv, Module},
+//!     peft::{self, Distil, Flora, Targets, Truncation},
+//! };
+//!
+//! let rng = &mut ChaCha8Rng::seed_from_u64(1);
+//! let base = vec![Conv::<f64>::new([12, 16], &[3, 3], autodiff::Conv::new(), rng)?];
+//! let mut tuned = base.clone();
+//! peft::attach(&mut tuned, &Flora::new().rank(6), &Targets::all())?;
+//! for (_, parameter) in tuned.parameters_mut().into_iter().filter(|(_, parameter)| parameter.trains()) {
+//!     parameter.set(Tensor::normal(parameter.shape().to_vec(), rng)?)?; // in place of training
+//! }
+//! println!("{}", peft::updates(&tuned, "default")?); // how far it moved, and the ranks that hold 99 % of it
+//!
+//! let report = peft::compress(&mut tuned, "default", &Truncation::Tolerance(0.3))?;
+//! assert!(report.most_lost() <= 0.3 && report.rows[0].ranks < report.rows[0].before);
+//!
+//! // A fine-tuned model as adapters of the model that it came from.
+//! peft::merge(&mut tuned)?;
+//! let mut adapted = base;
+//! let report = Distil::new(Truncation::Tolerance(1e-6)).apply(&mut adapted, &tuned)?;
+//! assert!(report.left.is_empty()); // nothing else differs
+//! println!("{report}");
+//! # Ok::<(), tenfold::Error>(())
+//! ```
+//!
+//! # What stays beside the model
+//!
 //! Not everything that adapts can be merged. A bottleneck ([`Bottleneck`](crate::peft::Bottleneck); HAdapter and PAdapter in the paper's tables) is
 //! a small network between two sub-layers of a transformer. What it adds has an activation in it, so it is no update of any weight: the model keeps
 //! it, and pays for it with every pass.

@@ -76,6 +76,8 @@
 //!   [loaded](load) strictly.
 //! - **A method at run time** is a [`Recipe`]: its name and its settings.
 //! - **Several adapters.** They have names, are enabled and disabled ([`switch`]), and add up exactly ([`combine`]).
+//! - **Updates are tensors of low rank**, and the crate's decompositions work on them: [`compress`] lowers ranks and says what is lost,
+//!   [`Distil`] makes adapters of a model that was fine-tuned whole, [`updates`] shows singular values and how strongly directions are amplified.
 //!
 //! | method | update of a weight | parameters of a linear layer `m x n` | file |
 //! |---|---|---|---|
@@ -95,6 +97,7 @@
 //! | `path.rs`, `scaling.rs` | factored or merged; the scale |
 //! | `dof.rs` | degrees of freedom |
 //! | `merge.rs`, `combine.rs` | into the weights and out again; weighted sums |
+//! | `tucker/` | [`compress`], [`Distil`], [`updates`]: adapters and decompositions |
 //! | `files/` | [`save`] and [`load`]: PEFT's folder; [`lycoris`], [`adapterhub`] and [`authors`], other programs' files |
 
 mod attach;
@@ -117,6 +120,7 @@ mod recipe;
 mod scaling;
 mod site;
 mod targets;
+mod tucker;
 
 pub use attach::{Attach, WeightGradients, attach, weight_gradients};
 pub use bitfit::BitFit;
@@ -137,3 +141,4 @@ pub use recipe::Recipe;
 pub use scaling::Scaling;
 pub use site::Site;
 pub use targets::{Pattern, Targets};
+pub use tucker::{Distil, Distilled, Truncated, TruncatedRow, Truncation, Update, Updates, compress, updates};

@@ -50,7 +50,7 @@ const METHODS: [(&str, &[&str]); 10] = [
 /// let error = Recipe { kernel_rank: Some(3), ..Recipe::named("lora") }.build::<f32>().unwrap_err();
 /// assert_eq!(error.message(), "\"lora\" has no kernel_rank; it has rank, scaling, dropout");
 /// let error = Recipe::named("floral").build::<f32>().unwrap_err();
-/// assert!(error.message().starts_with("there is no \"floral\"; there are full, probe, bitfit, lora, "));
+/// assert!(error.message().starts_with("there is no \"floral\"; there are full, probe, bitfit, hadapter, "));
 /// # Ok::<(), tenfold::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

@@ -16,3 +16,4 @@ mod paths;
 mod pytorch;
 mod refused_files;
 mod start;
+mod tucker;

@@ -3,6 +3,7 @@
 use crate::{
     algebra::by_cost,
     autodiff::Var,
+    decomp::Tucker,
     error::{Error, Result},
     module,
     nn::{Call, Contribution, Mode, Parameter, WeightAdapter},
@@ -132,6 +133,15 @@ impl<T: Scalar> FloraAdapter<T> {
     /// The rank of each mode, in the order input, output, kernel.
     pub fn ranks(&self) -> &[usize] {
         self.core.shape()
+    }
+
+    /// The update, scale included, as the Tucker decomposition that it is: modes in the order input, output, kernel. No copy but of the core.
+    ///
+    /// # Errors
+    /// Only where a device fails.
+    pub fn tucker(&self) -> Result<Tucker<T>> {
+        let factors = self.factors.iter().map(|factor| factor.value().clone().into_order());
+        Tucker::new(self.core.value().scale(T::of(self.scale))?, factors.collect::<Result<_>>()?)
     }
 
     pub(in crate::peft) fn way(&self) -> &Way {

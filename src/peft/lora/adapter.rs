@@ -15,7 +15,7 @@ use crate::{
     scalar::Scalar,
     tensor::Tensor,
 };
-use ndarray::IxDyn;
+use ndarray::{Ix2, IxDyn};
 
 /// An update $s\thinspace B A$ of a weight seen as a matrix. Its parameters are `lora_A` and `lora_B`, in the shapes of PEFT's
 /// files.
@@ -151,6 +151,26 @@ impl<T: Scalar> LoraAdapter<T> {
             Kind::Transposed => [0, 0],
             Kind::Reshaped => [1, 1],
         }
+    }
+
+    /// A and B without the scale as matrices with the rank first: the update is a product of one transposed with the other.
+    pub(in crate::peft) fn rank_first(&self) -> Result<[Tensor<T, IxDyn>; 2]> {
+        let [of_a, of_b] = self.rank_modes();
+        let [a, b] = [(&self.a, of_a), (&self.b, of_b)].map(|(part, mode)| Self::matrix(&part.var().detach(), mode));
+        Ok([a?.into_value(), b?.into_value()])
+    }
+
+    /// The same settings with other matrices, whose rank comes last, as [`rank_first`](Self::rank_first) has it first. They train.
+    pub(in crate::peft) fn with_columns(&self, a: &Tensor<T, Ix2>, b: &Tensor<T, Ix2>) -> Result<Self> {
+        let [of_a, of_b] = self.rank_modes();
+        let shaped = |columns: &Tensor<T, Ix2>, like: &[usize], mode: usize| {
+            let mut shape = like.to_vec();
+            shape[mode] = columns.shape()[1];
+            let matrix = if mode == 0 { columns.t() } else { columns.clone() };
+            matrix.to_contiguous()?.reshape(shape.as_slice())
+        };
+        let (a, b) = (shaped(a, self.a.shape(), of_a)?, shaped(b, self.b.shape(), of_b)?);
+        Ok(Self { a: a.into(), b: b.into(), ..self.clone() })
     }
 
     /// $s B$
