@@ -96,6 +96,7 @@
 //! | `merge.rs`, `combine.rs` | into the weights and out again; weighted sums |
 //! | `files/` | [`save`] and [`load`]: PEFT's folder; [`lycoris`] and [`authors`], other programs' files |
 
+mod adalora;
 mod attach;
 mod bitfit;
 mod combine;
@@ -116,6 +117,7 @@ mod scaling;
 mod site;
 mod targets;
 
+pub use adalora::{AdaLora, AdaLoraAdapter, RankAllocator, orthogonality, ranks_left};
 pub use attach::{Attach, WeightGradients, attach, weight_gradients};
 pub use bitfit::BitFit;
 pub use combine::combine;

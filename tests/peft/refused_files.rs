@@ -118,7 +118,7 @@ fn configurations_that_mean_something_else() {
     let unsupported = ErrorKind::Unsupported;
     for other in ["LOHA", "LOKR", "ADALORA", "IA3", "lora", ""] {
         let part = format!(
-            "adapters of peft_type {other:?} are not supported; supported are LORA, LORA_K, LORA_EQ3, FLORA, PARAMETERS"
+            "adapters of peft_type {other:?} are not supported; supported are LORA, LORA_K, LORA_EQ3, ADALORA, FLORA, PARAMETERS"
         );
         with_config("\"LORA\"", &format!("{other:?}"), unsupported, &part);
     }
