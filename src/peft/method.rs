@@ -17,8 +17,8 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A way to fine-tune a model: [`Flora`](super::Flora), [`Lora`](super::Lora), [`Dora`](super::Dora) attach adapters to
-/// layers, [`Full`](super::Full), [`BitFit`](super::BitFit) and [`Probe`](super::Probe) let parameters of the model
+/// A way to fine-tune a model: [`Flora`](super::Flora), [`Lora`](super::Lora), [`Dora`](super::Dora), [`AdaLora`](super::AdaLora)
+/// attach adapters to layers, [`Full`](super::Full), [`BitFit`](super::BitFit) and [`Probe`](super::Probe) let parameters of the model
 /// itself train.
 ///
 /// ```

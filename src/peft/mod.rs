@@ -1,5 +1,5 @@
-//! Parameter-efficient fine-tuning: FLoRA for weights of any order, beside LoRA, DoRA, BitFit, a linear probe and full
-//! fine-tuning.
+//! Parameter-efficient fine-tuning: FLoRA for weights of any order, beside LoRA, AdaLoRA, DoRA, BitFit, a linear probe and
+//! full fine-tuning.
 //!
 //! [The chapter on adaptation](crate::guide::adaptation) is a tutorial: why a convolution should not be reshaped to a
 //! matrix, starts and scales, choosing ranks, shipping.
@@ -82,6 +82,7 @@
 //! | [`Flora`] | $s\thinspace G \times_1 A_1 \cdots \times_N A_N$ | $r^2 + r (m + n)$ | `flora/` |
 //! | [`Lora`] | $s\thinspace B A$, of the weight as a matrix | $r (m + n)$ | `lora/` |
 //! | [`Dora`] | LoRA for directions, a length for each output | $r (m + n) + m$ | `dora.rs` |
+//! | [`AdaLora`] | $s\thinspace P \operatorname{diag}(\lambda) Q$, whose ranks come out of a budget while it trains | $r (m + n + 1)$ | `adalora/` |
 //! | [`BitFit`] | biases train | $m$ | `bitfit.rs` |
 //! | [`Probe`] | only what is kept, the head, trains | 0 | `probe.rs` |
 //! | [`Full`] | everything trains | $m n + m$ | `full.rs` |

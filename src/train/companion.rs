@@ -1,6 +1,6 @@
 //! [`Companion`]: what happens around each step besides the optimiser's move.
 
-use crate::{autodiff::Scaled, error::Result, nn::Module, scalar::Scalar};
+use crate::{autodiff::Scaled, error::Result, nn::Module, peft::RankAllocator, scalar::Scalar};
 
 /// Where a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,7 @@ impl Progress {
 }
 
 /// Something that looks at every step of a run and may change the model after it: a budget of ranks that goes down
-/// ([`RankAllocator`](crate::peft::RankAllocator)), a moving average of weights, parameters that are kept in a range.
+/// ([`RankAllocator`]), a moving average of weights, parameters that are kept in a range.
 /// [`Trainer::fit_along`](super::Trainer::fit_along) takes one.
 ///
 /// Two rules keep what a [`Trainer`](super::Trainer) promises. What has to outlive a step is in the model, in
@@ -116,5 +116,23 @@ impl<T: Scalar, M: Module<T>, C: Companion<T, M>> Companion<T, M> for Option<C> 
 
     fn after_step(&mut self, model: &mut M, at: Progress) -> Result<()> {
         self.as_mut().map_or(Ok(()), |companion| companion.after_step(model, at))
+    }
+}
+
+impl<T: Scalar, M: Module<T>> Companion<T, M> for RankAllocator<T> {
+    fn identity(&self) -> String {
+        RankAllocator::identity(self)
+    }
+
+    fn check(&self, model: &M, steps: u64) -> Result<()> {
+        RankAllocator::check(self, model, steps)
+    }
+
+    fn before_step(&mut self, model: &M, gradients: &Scaled<T>, at: Progress) -> Result<()> {
+        RankAllocator::before_step(self, model, gradients, at.step, at.steps)
+    }
+
+    fn after_step(&mut self, model: &mut M, at: Progress) -> Result<()> {
+        RankAllocator::after_step(self, model, at.step, at.steps)
     }
 }

@@ -19,7 +19,6 @@ use tenfold::{
         authors::{self, Names},
         lycoris,
     },
-    train::{Companion, Progress},
 };
 
 #[track_caller]
@@ -134,9 +133,8 @@ fn pruned_model(adalora: &AdaLora, layers: Targets) -> Model<f64> {
     let mut allocator = adalora.allocator().unwrap();
     for step in 1..=3 {
         let gradients = model.loss().unwrap().backward().unwrap().into();
-        let at = Progress::new(step, 3);
-        allocator.before_step(&model, &gradients, at).unwrap();
-        allocator.after_step(&mut model, at).unwrap();
+        allocator.before_step(&model, &gradients, step, 3).unwrap();
+        allocator.after_step(&mut model, step, 3).unwrap();
     }
     let left = peft::ranks_left(&model).unwrap();
     assert_eq!(left.iter().map(|(_, rank)| rank).sum::<usize>(), 2 * left.len());

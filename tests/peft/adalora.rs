@@ -13,7 +13,6 @@ use tenfold::{
     autodiff::{Conv as ConvOptions, Scaled, Var, check_gradients},
     nn::{Conv, Linear, Mode, Module},
     peft::{self, AdaLora, AdaLoraAdapter, Attach, Lora, RankAllocator, Scaling, Targets},
-    train::{Companion, Progress},
 };
 
 struct Several {
@@ -120,9 +119,8 @@ fn a_run_is_that_of_peft() {
     for step in 0..total as u64 {
         put(&mut model, &file, &format!("run.{step}"));
         let gradients = model.loss(&x, &y).unwrap().backward().unwrap().into();
-        let at = Progress::new(step, total as u64);
-        allocator.before_step(&model, &gradients, at).unwrap();
-        allocator.after_step(&mut model, at).unwrap();
+        allocator.before_step(&model, &gradients, step, total as u64).unwrap();
+        allocator.after_step(&mut model, step, total as u64).unwrap();
         for layer in ["conv", "up", "down"] {
             for part in ["lora_A", "lora_B", "lora_E"] {
                 for known in ["mean", "uncertainty"] {
@@ -229,9 +227,8 @@ fn pruned(adalora: &AdaLora) -> (Several, RankAllocator<f64>) {
     }
     let mut allocator = adalora.allocator().unwrap();
     for step in 1..=6 {
-        let at = Progress::new(step, 6);
-        allocator.before_step(&model, &model.gradients(), at).unwrap();
-        allocator.after_step(&mut model, at).unwrap();
+        allocator.before_step(&model, &model.gradients(), step, 6).unwrap();
+        allocator.after_step(&mut model, step, 6).unwrap();
     }
     (model, allocator)
 }
@@ -248,9 +245,8 @@ fn what_was_pruned_is_left_out_of_files_and_the_function_stays() {
             parameter.value_mut().as_mut_slice().unwrap().iter_mut().for_each(|x| *x += 0.5);
         }
     }
-    let at = Progress::new(6, 6);
-    allocator.before_step(&model, &model.gradients(), at).unwrap();
-    allocator.after_step(&mut model, at).unwrap();
+    allocator.before_step(&model, &model.gradients(), 6, 6).unwrap();
+    allocator.after_step(&mut model, 6, 6).unwrap();
     assert_eq!(model.left(), left);
 
     // All parameters still count; a file has what is left.
@@ -308,14 +304,13 @@ fn pruned_triplets_come_back_between_choices() {
     let mut allocator = adalora.allocator().unwrap();
     let mut left = Vec::new();
     for step in 1..=7 {
-        let at = Progress::new(step, 7);
-        allocator.before_step(&model, &model.gradients(), at).unwrap();
+        allocator.before_step(&model, &model.gradients(), step, 7).unwrap();
         for (name, parameter) in model.parameters_mut() {
             if name.ends_with("lora_E") {
                 parameter.value_mut().as_mut_slice().unwrap().iter_mut().for_each(|x| *x += 0.5);
             }
         }
-        allocator.after_step(&mut model, at).unwrap();
+        allocator.after_step(&mut model, step, 7).unwrap();
         left.push(model.left().iter().sum::<usize>());
     }
     assert_eq!(left, [6, 6, 3, 6, 6, 3, 3]);
@@ -339,13 +334,13 @@ fn a_step_that_does_not_take_place_changes_nothing() {
         values.chain(model.buffers().into_iter().map(|(_, buffer)| buffer.value().to_vec().unwrap())).collect()
     };
     let before = all(&model);
-    allocator.before_step(&model, &model.gradients(), Progress::new(3, 6)).unwrap();
+    allocator.before_step(&model, &model.gradients(), 3, 6).unwrap();
     assert_eq!(all(&model), before);
-    let error = allocator.after_step(&mut model, Progress::new(4, 6)).unwrap_err();
+    let error = allocator.after_step(&mut model, 4, 6).unwrap_err();
     assert_eq!(error.message(), "step 4 of 6 has not been seen before the optimiser's move");
     // Gradients that are not finite are found where triplets are chosen.
     let nan = model.loss(&normal(&[5, 4, 3, 3], 2), &normal(&[5, 2], 3).scale(f64::NAN).unwrap()).unwrap();
-    let error = allocator.before_step(&model, &nan.backward().unwrap().into(), Progress::new(3, 6)).unwrap_err();
+    let error = allocator.before_step(&model, &nan.backward().unwrap().into(), 3, 6).unwrap_err();
     assert!(error.message().starts_with("a triplet scores NaN: a weight or a gradient"), "{error}");
     assert_eq!(all(&model), before);
 }

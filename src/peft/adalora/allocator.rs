@@ -10,7 +10,6 @@ use crate::{
     nn::Module,
     scalar::Scalar,
     tensor::Tensor,
-    train::{Companion, Progress},
 };
 use ndarray::IxDyn;
 use std::{any::Any, collections::BTreeMap};
@@ -18,10 +17,10 @@ use std::{any::Any, collections::BTreeMap};
 /// Prunes the triplets of a model's AdaLoRA adapters in the course of a run, so that those are left that matter most. Made by
 /// [`AdaLora::allocator`].
 ///
-/// It sees every step twice. [Before](Companion::before_step) the optimiser moves anything it follows how much each entry
+/// It sees every step twice. [Before](RankAllocator::before_step) the optimiser moves anything it follows how much each entry
 /// of $P$, $\lambda$ and $Q$ matters, $|w\thinspace \partial L / \partial w|$ at the weight where the gradient was taken, smoothed over steps; a triplet
 /// scores $s(\lambda_i) + \operatorname{mean}_j s(P_{ji}) + \operatorname{mean}_j s(Q_{ij})$, with $s$ the smoothed importance times its
-/// uncertainty. [Afterwards](Companion::after_step), at steps where it is due, $\lambda$ is set to zero for all triplets but the best of the
+/// uncertainty. [Afterwards](RankAllocator::after_step), at steps where it is due, $\lambda$ is set to zero for all triplets but the best of the
 /// whole model, as many as the budget has. They may come back at the next choice. At step $n - t_f$ the choice is final; from then on
 /// $\lambda$ is set to zero there at every step.
 ///
@@ -29,7 +28,8 @@ use std::{any::Any, collections::BTreeMap};
 /// back, no other step reads anything. All that is remembered is in the adapters' buffers, so that a run that is
 /// resumed from a checkpoint goes on bit for bit. **Memory**: two numbers for each parameter of the adapters.
 ///
-/// # In a loop of one's own
+/// It is a [`Companion`](crate::train::Companion) of a [`Trainer`](crate::train::Trainer)'s runs, and in a loop of one's own it is called
+/// by hand:
 ///
 /// ```
 /// use rand::SeedableRng;
@@ -38,7 +38,7 @@ use std::{any::Any, collections::BTreeMap};
 ///     Tensor, autodiff::Var,
 ///     nn::{Linear, Mode},
 ///     peft::{self, AdaLora, Targets},
-///     train::{AdamW, Companion, Groups, Optimizer, Progress},
+///     train::{AdamW, Groups, Optimizer},
 /// };
 ///
 /// let rng = &mut ChaCha8Rng::seed_from_u64(1);
@@ -50,12 +50,11 @@ use std::{any::Any, collections::BTreeMap};
 /// let mut allocator = adalora.allocator()?;
 /// let mut optimizer = Optimizer::new(AdamW::new(0.01), &Groups::new(), &layers)?;
 /// for step in 1..=12 {
-///     let at = Progress::new(step, 12);
 ///     let loss = layers[1].forward(&layers[0].forward(&x, Mode::training(0, step))?, Mode::training(0, step))?.square()?.mean()?;
 ///     let gradients = loss.backward()?.into();
-///     allocator.before_step(&layers, &gradients, at)?;
+///     allocator.before_step(&layers, &gradients, step, 12)?;
 ///     optimizer.step(&mut layers, gradients, 1.0, None)?;
-///     allocator.after_step(&mut layers, at)?;
+///     allocator.after_step(&mut layers, step, 12)?;
 /// }
 /// let left: usize = peft::ranks_left(&layers)?.iter().map(|(_, rank)| rank).sum();
 /// assert_eq!(left, 2 * 2);
@@ -80,7 +79,8 @@ type Key = (String, String);
 /// What is put into the model after the step.
 #[derive(Debug, Clone)]
 struct Pending<T: Scalar> {
-    at: Progress,
+    step: u64,
+    steps: u64,
     changes: BTreeMap<Key, Change<T>>,
 }
 
@@ -107,46 +107,66 @@ impl<T: Scalar> RankAllocator<T> {
     }
 }
 
-impl<T: Scalar, M: Module<T>> Companion<T, M> for RankAllocator<T> {
-    fn identity(&self) -> String {
+impl<T: Scalar> RankAllocator<T> {
+    /// Its settings as JSON.
+    pub fn identity(&self) -> String {
         serde_json::to_string(&self.settings).unwrap_or_else(|_| format!("{:?}", self.settings))
     }
 
-    fn check(&self, model: &M, steps: u64) -> Result<()> {
+    /// Whether a run of so many steps makes sense for a model.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`] where the phases leave no step for the budget to go down, and where no AdaLoRA adapter trains.
+    pub fn check(&self, model: &(impl Module<T> + ?Sized), steps: u64) -> Result<()> {
         self.settings.budget(steps)?;
         trained(model).map(drop)
     }
 
-    fn before_step(&mut self, model: &M, gradients: &Scaled<T>, at: Progress) -> Result<()> {
+    /// Looks at the gradients of step `step` of `steps`, counted from 1, before anything moves. Nothing is changed.
+    ///
+    /// # Errors
+    /// As [`check`](RankAllocator::check), and [`ErrorKind::Value`] where triplets are chosen and a score is not finite.
+    pub fn before_step(
+        &mut self,
+        model: &(impl Module<T> + ?Sized),
+        gradients: &Scaled<T>,
+        step: u64,
+        steps: u64,
+    ) -> Result<()> {
         self.pending = None;
-        let budget = self.settings.budget(at.steps)?;
+        let budget = self.settings.budget(steps)?;
         let adapters = trained(model)?;
         let mut changes: Vec<Change<T>> = Vec::with_capacity(adapters.len());
         for (_, adapter) in &adapters {
             // The final choice is made by what was known before.
-            let learns = at.step < budget.last();
-            let seen = (at.step <= budget.last()).then(|| self.seen(adapter, gradients, learns)).transpose()?;
+            let learns = step < budget.last();
+            let seen = (step <= budget.last()).then(|| self.seen(adapter, gradients, learns)).transpose()?;
             changes.push(Change { seen, chosen: None });
         }
-        if budget.due(at.step) {
+        if budget.due(step) {
             let ranks: Vec<usize> = adapters.iter().map(|(_, adapter)| adapter.rank()).collect();
-            let most = budget.at(at.step, ranks.iter().sum(), self.settings.target * ranks.len());
+            let most = budget.at(step, ranks.iter().sum(), self.settings.target * ranks.len());
             let seen = adapters.iter().zip(&changes);
             let scores = seen.filter_map(|((_, adapter), change)| Some(adapter.scores(change.seen.as_ref()?)));
             let best = best(&read(scores.collect::<Result<Vec<_>>>()?)?, &ranks, most)?;
             changes.iter_mut().zip(best).for_each(|(change, best)| change.chosen = Some(best));
         }
         let changes = adapters.into_iter().map(|(key, _)| key).zip(changes).collect();
-        self.pending = Some(Pending { at, changes });
+        self.pending = Some(Pending { step, steps, changes });
         Ok(())
     }
 
-    fn after_step(&mut self, model: &mut M, at: Progress) -> Result<()> {
-        let Some(mut pending) = self.pending.take().filter(|pending| pending.at == at) else {
-            let message = format!("step {} of {} has not been seen before the optimiser's move", at.step, at.steps);
+    /// Keeps what was seen, and prunes, after the optimiser has moved the model.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`] where [`before_step`](RankAllocator::before_step) did not see this step; those of transfers.
+    pub fn after_step(&mut self, model: &mut (impl Module<T> + ?Sized), step: u64, steps: u64) -> Result<()> {
+        let seen = |pending: &Pending<T>| (pending.step, pending.steps) == (step, steps);
+        let Some(mut pending) = self.pending.take().filter(seen) else {
+            let message = format!("step {step} of {steps} has not been seen before the optimiser's move");
             return Err(Error::new(ErrorKind::Value, NAME, message));
         };
-        let settled = at.step > self.settings.budget(at.steps)?.last();
+        let settled = step > self.settings.budget(steps)?.last();
         for (layer, holder) in model.layers_mut() {
             let names: Vec<String> = holder.adapters().names().map(str::to_string).collect();
             for name in names {
@@ -191,7 +211,7 @@ pub(super) fn training<T: Scalar, M: Module<T> + ?Sized>(model: &M) -> Vec<(Key,
 }
 
 /// The same, of which there has to be one.
-fn trained<T: Scalar, M: Module<T>>(model: &M) -> Result<Vec<(Key, &AdaLoraAdapter<T>)>> {
+fn trained<T: Scalar, M: Module<T> + ?Sized>(model: &M) -> Result<Vec<(Key, &AdaLoraAdapter<T>)>> {
     let all = training(model);
     if all.is_empty() {
         let message = "the model has no AdaLoRA adapter that trains, among which a budget could be shared";
