@@ -50,6 +50,15 @@ module!(Importance { a => "lora_A", b => "lora_B", e => "lora_E" });
 /// What is known of the three parameters after a step that has not taken place yet: A, B, E.
 pub(super) type Seen<T> = [Next<T>; 3];
 
+/// What files hold: the triplets that are left, and which those are of all that there were at the start.
+#[derive(Debug)]
+pub(in crate::peft) struct Left<T: Scalar> {
+    pub(in crate::peft) a: Tensor<T, IxDyn>,
+    pub(in crate::peft) b: Tensor<T, IxDyn>,
+    pub(in crate::peft) e: Tensor<T, IxDyn>,
+    pub(in crate::peft) pattern: Vec<bool>,
+}
+
 impl<T: Scalar> AdaLoraAdapter<T> {
     /// The update with these matrices and this scale; all train. $\lambda$ is `e`, of shape `[r, 1]`.
     ///
@@ -190,14 +199,14 @@ impl<T: Scalar> AdaLoraAdapter<T> {
         })
     }
 
-    /// A, E and B of the triplets that are left, and which those are of all that there were at the start: what files hold.
-    pub(in crate::peft) fn left(&self) -> Result<([Tensor<T, IxDyn>; 3], Vec<bool>)> {
+    /// The triplets that are left.
+    pub(in crate::peft) fn left(&self) -> Result<Left<T>> {
         let kept = self.kept()?;
         let [of_a, of_b] = self.lora.rank_modes();
         let mut pattern = vec![false; self.initial];
         self.numbers.iter().zip(&kept).for_each(|(&number, &kept)| pattern[number] = kept);
-        let (a, e, b) = (self.a().value(), self.e.value(), self.b().value());
-        Ok(([chosen(a, of_a, &kept)?, chosen(e, 0, &kept)?, chosen(b, of_b, &kept)?], pattern))
+        let (a, b) = (chosen(self.a().value(), of_a, &kept)?, chosen(self.b().value(), of_b, &kept)?);
+        Ok(Left { a, b, e: chosen(self.e.value(), 0, &kept)?, pattern })
     }
 
     pub(in crate::peft) fn factors(&self) -> &LoraAdapter<T> {

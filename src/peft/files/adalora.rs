@@ -42,9 +42,9 @@ fn flat(site: &Site<'_>, rank: usize) -> Result<[Vec<usize>; 3]> {
 
 /// A layer's tensors, without what was pruned.
 pub(super) fn parts<T: Scalar>(site: &Site<'_>, adapter: &AdaLoraAdapter<T>) -> Result<BTreeMap<String, Tensor<T>>> {
-    let ([a, e, b], kept) = adapter.left()?;
-    let shapes = flat(site, kept.iter().filter(|&&kept| kept).count())?;
-    let parts = PARTS.into_iter().zip([a, b, e]).zip(shapes);
+    let left = adapter.left()?;
+    let shapes = flat(site, left.e.len())?;
+    let parts = PARTS.into_iter().zip([left.a, left.b, left.e]).zip(shapes);
     parts.map(|((name, part), shape)| Ok((name.to_string(), part.reshape(IxDyn(&shape))?))).collect()
 }
 
@@ -80,9 +80,9 @@ pub(super) fn config_of<T: Scalar>(adapters: &[Described<'_, T>]) -> Result<Conf
             );
             return Err(Error::new(ErrorKind::Unsupported, "save", message));
         }
-        let (_, kept) = adapter.left()?;
-        left += kept.iter().filter(|&&kept| kept).count();
-        patterns.push((joined(site.name(), PARTS[2]), Ranked::Kept(kept)));
+        let pattern = adapter.left()?.pattern;
+        left += pattern.iter().filter(|&&kept| kept).count();
+        patterns.push((joined(site.name(), PARTS[2]), Ranked::Kept(pattern)));
     }
     let (initial, scale, dropout) = of(first);
     let pruned = left < initial * all.len();
