@@ -65,6 +65,7 @@ fn counts_are_the_papers() -> Result {
         ("--method lora --rank 2", 331_776),
         ("--method lora --rank 8", 1_327_104),
         ("--method dora --rank 8", 1_410_048),
+        ("--method adalora --rank 8", 1_327_680 / 2 * 3),
         ("--method bitfit", 102_912),
         ("--method probe", 0),
         ("--method full", 183_831_552),
@@ -110,7 +111,9 @@ fn a_run_leaves_an_adapter_a_model_and_predictions() -> Result {
 fn every_method_and_start_runs() -> Result {
     let case = Case::new()?;
     for (i, method) in
-        ["full", "probe", "bitfit", "lora", "dora", "flora", "flora --init gradient-hosvd --scale 1"].iter().enumerate()
+        ["full", "probe", "bitfit", "lora", "dora", "adalora", "flora", "flora --init gradient-hosvd --scale 1"]
+            .iter()
+            .enumerate()
     {
         let line = case.json(&format!("{FINETUNE} --out run{i} --method {method} --epochs 1 --first 16"))?;
         assert!(line["score"].is_number(), "{method}: {line}");

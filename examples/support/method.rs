@@ -14,7 +14,7 @@ use tenfold::{
 pub struct MethodArguments {
     /// full: everything. probe: the head alone. bitfit: biases. lora, dora: two thin matrices a layer, the kernel of a convolution
     /// folded into one of them (lora-k and lora-eq3 fold it otherwise). adalora: lora with singular values, which begins with a rank above the one
-    /// that is said and prunes what matters least in the whole model. flora: a core and one factor for each mode, so that a kernel
+    /// that is said and prunes what matters least in the whole model; its loss has a penalty in it. flora: a core and one factor for each mode, so that a kernel
     /// stays a kernel. All but full train the head as well.
     #[arg(long, default_value = "flora", value_parser = clap::builder::PossibleValuesParser::new(Recipe::names()))]
     pub method: String,
