@@ -105,9 +105,7 @@ impl<T: Scalar> RankAllocator<T> {
             _ => Ok(None),
         })
     }
-}
 
-impl<T: Scalar> RankAllocator<T> {
     /// Its settings as JSON.
     pub fn identity(&self) -> String {
         serde_json::to_string(&self.settings).unwrap_or_else(|_| format!("{:?}", self.settings))
