@@ -107,6 +107,7 @@ fn fine_tuning_by_every_method_says_what_it_came_to_and_leaves_what_it_says() ->
         ("lora", "--rank 2", 1),
         ("lora-k", "--rank 1", 1),
         ("dora", "--rank 2", 1),
+        ("adalora", "--rank 2", 1),
         ("flora", "--rank 2 --kernel-rank 2 --scale 1 --init gradient-hosvd", 1),
     ] {
         let words = format!(

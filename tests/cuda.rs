@@ -123,7 +123,7 @@ macro_rules! both {
 both! { copies entrywise totals sums_over_modes products grams factorisations solvers repeats }
 both! { in images: convolutions depthwise transposed_convolutions pools resampling }
 both! { in attention: attention attention_with_terms }
-both! { in networks: models_and_methods training_and_merging a_step_leaves_no_memory_behind }
+both! { in networks: models_and_methods training_and_merging budgets a_step_leaves_no_memory_behind }
 both! { in rows: activations softmaxes norms_of_rows norms_of_channels losses dropouts picks positions steps placed networks_repeat }
 
 #[test]

@@ -67,6 +67,7 @@ fn counts_are_the_papers() -> Result {
         ("--method dora --rank 8", 1_410_048),
         ("--method hadapter --rank 32", 1_198_848),
         ("--method padapter --rank 64", 1_189_632),
+        ("--method adalora --rank 8", 1_327_680 / 2 * 3),
         ("--method bitfit", 102_912),
         ("--method probe", 0),
         ("--method full", 183_831_552),
@@ -119,6 +120,7 @@ fn every_method_and_start_runs() -> Result {
         "padapter",
         "lora",
         "dora",
+        "adalora",
         "flora",
         "flora --init gradient-hosvd --scale 1",
     ]

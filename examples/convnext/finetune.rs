@@ -4,7 +4,7 @@ use crate::{
     compute::ComputeArguments,
     data::DataArguments,
     first::first_gradients,
-    method::{MethodArguments, updates_weights},
+    method::{MethodArguments, print_ranks, updates_weights},
     model::ModelArguments,
     run::Run,
     training::{Pace, TrainingArguments},
@@ -60,7 +60,11 @@ impl Arguments {
         let pace = training.pace(pace_of(method.name()), data.train.len());
         let run = Run { data: &data, images, training, pace, device: &device, precision: &self.compute.precision };
         let plan = self.attach(&*method, &mut model, &run)?;
-        let report = run.train(&mut model)?;
+        let adalora = self.method.recipe().adalora();
+        let report = run.train(&mut model, adalora.as_ref())?;
+        if adalora.is_some() {
+            print_ranks(&model)?;
+        }
         let more = json!({
             "arch": self.model.arch,
             "method": method.name(),

@@ -57,7 +57,7 @@ impl Arguments {
         let (images, training) = (&self.data, &self.training);
         let pace = training.pace(Pace::new(2e-3, 20, 128), data.train.len());
         let run = Run { data: &data, images, training, pace, device: &device, precision: &self.compute.precision };
-        let report = run.train(&mut model)?;
+        let report = run.train(&mut model, None)?;
         if report.stopped != Stop::Interrupted {
             model.write(&training.out.join("model"))?;
         }

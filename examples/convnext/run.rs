@@ -3,6 +3,7 @@
 use crate::{
     compute::peak_memory,
     data::{Data, DataArguments},
+    method::with_penalty,
     training::{Logged, Pace, TrainingArguments},
 };
 use serde_json::{Value, json};
@@ -10,6 +11,7 @@ use std::process::ExitCode;
 use tenfold::{
     Device, Result,
     models::ImageClassifier,
+    peft::AdaLora,
     train::{Report, Scores, Stop, Terminal},
     vision::ImageBatch,
 };
@@ -25,20 +27,23 @@ pub struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Trains the model; it has the weights of the best epoch then.
-    pub fn train(&self, model: &mut Box<dyn ImageClassifier<f32>>) -> Result<Report> {
+    /// Trains the model, with a budget of ranks where there is one; it has the weights of the best epoch then.
+    pub fn train(&self, model: &mut Box<dyn ImageClassifier<f32>>, adalora: Option<&AdaLora>) -> Result<Report> {
         let Self { data, training, device, pace, .. } = self;
         training.keep_settings(&data.settings(self.images))?;
         let mut terminal = Terminal::new()?;
-        training.trainer(pace, "accuracy").fit_with(
+        training.trainer(pace, "accuracy").fit_along(
             model,
             &data.train,
             |model, images: ImageBatch, mode| {
                 let images = images.to_device(device)?;
-                images.loss(&model.forward(&images.images.clone().into(), mode)?, training.label_smoothing)
+                let loss =
+                    images.loss(&model.forward(&images.images.clone().into(), mode)?, training.label_smoothing)?;
+                with_penalty(loss, adalora, model)
             },
             |model| Ok(Scores::from([("accuracy", data.valid.evaluate(&**model, pace.batch)?.accuracy())])),
             |event| terminal.watch(event),
+            &mut adalora.map(AdaLora::allocator).transpose()?,
         )
     }
 

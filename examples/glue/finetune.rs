@@ -5,7 +5,7 @@ use crate::{
     data::{Data, DataArguments},
     defaults::Defaults,
     first::first_gradients,
-    method::{MethodArguments, updates_weights},
+    method::{MethodArguments, print_ranks, updates_weights, with_penalty},
     training::{Logged, Pace, TrainingArguments},
 };
 use clap::Args;
@@ -19,7 +19,7 @@ use tenfold::{
     hub::{self, TEXT_MODEL},
     models::{TextArchitecture, TextClassifier},
     nn::{Mode, Module},
-    peft::{self, Attach, Method, Recipe, Targets},
+    peft::{self, AdaLora, Attach, Method, Recipe, Targets},
     text::{Part, TextBatch, Tokenizer},
     train::{Dataset, Report, Scores, Stop, Terminal},
 };
@@ -80,7 +80,10 @@ impl Arguments {
         let pace = training.pace(own, data.train.len());
         self.attach(&recipe, &*method, &mut model, &data, &pace, &device)?;
         let trainable = model.count().trainable;
-        let report = self.train(&mut model, &data, &pace, &device)?;
+        let report = self.train(&mut model, recipe.adalora().as_ref(), &data, &pace, &device)?;
+        if recipe.adalora().is_some() {
+            print_ranks(&model)?;
+        }
         let finished = report.stopped != Stop::Interrupted;
         let scores = if finished { Some(evaluate(&model, &data, pace.batch)?) } else { None };
         if finished {
@@ -133,16 +136,24 @@ impl Arguments {
         Ok(())
     }
 
-    /// Trains the model; it has the weights of the best epoch then.
-    fn train(&self, model: &mut Model, data: &Data, pace: &Pace, device: &Device) -> Result<Report> {
+    /// Trains the model, with a budget of ranks where the method has one; it has the weights of the best epoch then.
+    fn train(
+        &self,
+        model: &mut Model,
+        adalora: Option<&AdaLora>,
+        data: &Data,
+        pace: &Pace,
+        device: &Device,
+    ) -> Result<Report> {
         self.training.keep_settings(&data.settings(&self.data, &self.model))?;
         let mut terminal = Terminal::new()?;
-        self.training.trainer(pace, "score").buckets(BUCKETS).fit_with(
+        self.training.trainer(pace, "score").buckets(BUCKETS).fit_along(
             model,
             &data.train,
-            |model, batch: TextBatch, mode| self.loss(model, &batch, mode, device),
+            |model, batch: TextBatch, mode| with_penalty(self.loss(model, &batch, mode, device)?, adalora, model),
             |model| evaluate(model, data, pace.batch),
             |event| terminal.watch(event),
+            &mut adalora.map(AdaLora::allocator).transpose()?,
         )
     }
 

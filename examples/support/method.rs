@@ -3,8 +3,9 @@
 use clap::{Args, ValueEnum};
 use tenfold::{
     Result, Scalar,
-    nn::Operation,
-    peft::{FloraInit, Method, Recipe, Scaling},
+    autodiff::Var,
+    nn::{Module, Operation},
+    peft::{self, AdaLora, FloraInit, Method, Recipe, Scaling},
 };
 
 /// What trains, and what its updates look like.
@@ -12,12 +13,13 @@ use tenfold::{
 #[command(next_help_heading = "What trains")]
 pub struct MethodArguments {
     /// full: everything. probe: the head alone. bitfit: biases. hadapter, padapter: small networks between the sub-layers of a
-    /// transformer. lora, dora: two thin matrices a layer, the kernel of a convolution
-    /// folded into one of them (lora-k and lora-eq3 fold it otherwise). flora: a core and one factor for each mode, so that a kernel
-    /// stays a kernel. All but full train the head as well.
+    /// transformer. lora, dora: two thin matrices a layer, the kernel of a convolution folded into one of them (lora-k and lora-eq3 fold
+    /// it otherwise). adalora: lora with singular values, which begins with a rank above the one that is said and prunes what matters
+    /// least in the whole model; its loss has a penalty in it. flora: a core and one factor for each mode, so that a kernel stays a
+    /// kernel. All but full train the head as well.
     #[arg(long, default_value = "flora", value_parser = clap::builder::PossibleValuesParser::new(Recipe::names()))]
     pub method: String,
-    /// The rank of lora, dora and flora, the size of hadapter and padapter [default: 8].
+    /// The rank of lora, dora, adalora (what is left on the average) and flora, the size of hadapter and padapter [default: 8].
     #[arg(long)]
     pub rank: Option<usize>,
     /// flora: the rank of each of a convolution kernel's two modes [default: 2].
@@ -84,4 +86,27 @@ impl MethodArguments {
             dropout: self.adapter_dropout,
         }
     }
+}
+
+/// A loss with what the method adds to it.
+pub fn with_penalty<T: Scalar>(
+    loss: Var<T>,
+    adalora: Option<&AdaLora>,
+    model: &(impl Module<T> + ?Sized),
+) -> Result<Var<T>> {
+    match adalora.map(|adalora| adalora.penalty(model)).transpose()?.flatten() {
+        Some(penalty) => loss.add(&penalty),
+        None => Ok(loss),
+    }
+}
+
+/// Says how many triplets AdaLoRA left in each layer.
+pub fn print_ranks<T: Scalar>(model: &(impl Module<T> + ?Sized)) -> Result<()> {
+    let ranks = peft::ranks_left(model)?;
+    for (layer, rank) in &ranks {
+        println!("{rank:4} left in {layer}");
+    }
+    let all: usize = ranks.iter().map(|(_, rank)| rank).sum();
+    println!("{all:4} triplets in {} layers", ranks.len());
+    Ok(())
 }

@@ -121,6 +121,30 @@ pub struct Scaled<T: Scalar> {
     pub(crate) factor: f64,
 }
 
+impl<T: Scalar> Scaled<T> {
+    /// The gradient of a parameter with the factor multiplied in; `None` where none arrived. A clone where the factor is 1, otherwise
+    /// one pass over it.
+    ///
+    /// ```
+    /// use tenfold::{Tensor, autodiff::Var};
+    ///
+    /// let w = Var::parameter(Tensor::<f64, _>::ones([2])?);
+    /// let gradients = w.square()?.sum()?.backward()?.scaled(0.5);
+    /// assert_eq!(gradients.get(&w)?.map(|gradient| gradient.to_vec()).transpose()?, Some(vec![1.0, 1.0]));
+    /// # Ok::<(), tenfold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Tensor::scale`].
+    pub fn get(&self, parameter: &Var<T>) -> Result<Option<Tensor<T, IxDyn>>> {
+        match self.gradients.get(parameter) {
+            Some(gradient) if self.factor == 1.0 => Ok(Some(gradient.clone())),
+            Some(gradient) => gradient.scale(T::of(self.factor)).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
 impl<T: Scalar> From<Gradients<T>> for Scaled<T> {
     fn from(gradients: Gradients<T>) -> Self {
         gradients.scaled(1.0)

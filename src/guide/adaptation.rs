@@ -211,6 +211,11 @@
 //! - The plan warns where an adapter is larger than its weight: train the weight, or except the layer.
 //! - Kernels are small: a kernel rank of 2 or 3 of 3 leaves little out. Spend the budget on channels.
 //!
+//! Ranks may also be found while the model trains. [`AdaLora`](crate::peft::AdaLora) begins with one and a half times the rank that is asked for, and
+//! takes away, step by step, what matters least in the whole model: a layer may end with none and another with all. It
+//! needs a companion of the training, the [`RankAllocator`](crate::peft::RankAllocator), and a
+//! [penalty](crate::peft::orthogonality) in the loss; what is pruned is left out of files.
+//!
 //! # Merging and shipping
 //!
 //! In use an adapter costs time, little for linear layers and more for convolutions. Merged it costs none:

@@ -1,6 +1,6 @@
 //! [`combine`]: weighted sums of adapters, exact and still in factored form.
 
-use super::{flora::FloraAdapter, lora::LoraAdapter, named::switch};
+use super::{adalora::AdaLoraAdapter, flora::FloraAdapter, lora::LoraAdapter, named::switch};
 use crate::{
     autodiff::{Var, without_gradients},
     error::{Error, ErrorKind, Result},
@@ -17,7 +17,7 @@ use std::{any::Any, collections::BTreeMap};
 /// $$ \sum_i w_i s_i\thinspace G_i \times_n A_n^{(i)} = \operatorname{diag}(w_1 s_1 G_1, w_2 s_2 G_2, \ldots) \times_n [A_n^{(1)}, A_n^{(2)}, \ldots], $$
 ///
 /// and a sum of products $B_i A_i$ is the product of $[w_1 s_1 B_1, w_2 s_2 B_2, \ldots]$ with the $A_i$ below one
-/// another. Ranks add up, and may differ. (A sum of the factors would be something else, $\sum_i B_i \sum_j A_j$, with
+/// another; AdaLoRA's is one with the singular values multiplied into $A_i$, and its sum a LoRA. Ranks add up, and may differ. (A sum of the factors would be something else, $\sum_i B_i \sum_j A_j$, with
 /// products of what does not belong together.)
 ///
 /// ```
@@ -60,7 +60,7 @@ pub fn combine<T: Scalar>(model: &mut (impl Module<T> + ?Sized), name: &str, par
         }
         let sum = without_gradients(|| sum_of(&here))?.ok_or_else(|| {
             let message = format!(
-                "the adapters of layer {layer_name:?} are not all FLoRA, or all LoRA of one form, so that their sum has no factored form; \
+                "the adapters of layer {layer_name:?} are not all FLoRA, or all LoRA of one form and AdaLoRA, so that their sum has no factored form; \
                  merge them into the weight one after the other"
             );
             Error::new(ErrorKind::Unsupported, "combine", message)
@@ -86,12 +86,20 @@ fn sum_of<T: Scalar>(parts: &[(f64, &dyn WeightAdapter<T>)]) -> Result<Option<Bo
     if let Some(parts) = all_of::<T, FloraAdapter<T>>(parts) {
         return Ok(Some(Box::new(sum_of_tuckers(&parts)?)));
     }
-    match all_of::<T, LoraAdapter<T>>(parts) {
-        Some(parts) if parts.iter().all(|(_, adapter)| adapter.form() == parts[0].1.form()) => {
-            Ok(Some(Box::new(sum_of_products(&parts)?)))
-        }
-        _ => Ok(None),
+    let product = |&(weight, adapter): &(f64, &dyn WeightAdapter<T>)| {
+        let any = adapter as &dyn Any;
+        let lora = match any.downcast_ref::<AdaLoraAdapter<T>>() {
+            Some(adalora) => Some(adalora.to_lora()?),
+            None => any.downcast_ref::<LoraAdapter<T>>().cloned(),
+        };
+        Ok(lora.map(|lora| (weight, lora)))
+    };
+    let products = parts.iter().map(product).collect::<Result<Vec<_>>>()?.into_iter().collect::<Option<Vec<_>>>();
+    let Some(products) = products else { return Ok(None) };
+    if products.iter().any(|(_, adapter)| adapter.form() != products[0].1.form()) {
+        return Ok(None);
     }
+    Ok(Some(Box::new(sum_of_products(&products)?)))
 }
 
 /// The adapters by their own type, if they all have it.
@@ -120,8 +128,8 @@ fn sum_of_tuckers<T: Scalar>(parts: &[(f64, &FloraAdapter<T>)]) -> Result<FloraA
     Ok(first.with_parts(core, factors.collect::<Result<_>>()?, 1.0))
 }
 
-fn sum_of_products<T: Scalar>(parts: &[(f64, &LoraAdapter<T>)]) -> Result<LoraAdapter<T>> {
-    let first = parts[0].1;
+fn sum_of_products<T: Scalar>(parts: &[(f64, LoraAdapter<T>)]) -> Result<LoraAdapter<T>> {
+    let first = &parts[0].1;
     let [of_a, of_b] = first.rank_modes();
     let a: Vec<&Var<T>> = parts.iter().map(|part| part.1.a()).map(Parameter::var).collect();
     let b = parts.iter().map(|(weight, part)| part.b().var().scale(T::of(weight * part.scale())));

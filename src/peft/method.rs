@@ -17,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A way to fine-tune a model: [`Flora`](super::Flora), [`Lora`](super::Lora), [`Dora`](super::Dora) attach updates to
+/// A way to fine-tune a model: [`Flora`](super::Flora), [`Lora`](super::Lora), [`Dora`](super::Dora), [`AdaLora`](super::AdaLora) attach updates to
 /// layers, a [`Bottleneck`](super::Bottleneck) stands between them, [`Full`](super::Full), [`BitFit`](super::BitFit) and [`Probe`](super::Probe) let parameters of the model
 /// itself train.
 ///

@@ -1,5 +1,5 @@
-//! Parameter-efficient fine-tuning: FLoRA for weights of any order, beside LoRA, DoRA, bottlenecks, BitFit, a linear probe and full
-//! fine-tuning.
+//! Parameter-efficient fine-tuning: FLoRA for weights of any order, beside LoRA, AdaLoRA, DoRA, bottlenecks, BitFit, a linear probe and
+//! full fine-tuning.
 //!
 //! [The chapter on adaptation](crate::guide::adaptation) is a tutorial: why a convolution should not be reshaped to a
 //! matrix, starts and scales, choosing ranks, shipping.
@@ -84,6 +84,7 @@
 //! | [`Flora`] | $s\thinspace G \times_1 A_1 \cdots \times_N A_N$ | $r^2 + r (m + n)$ | `flora/` |
 //! | [`Lora`] | $s\thinspace B A$, of the weight as a matrix | $r (m + n)$ | `lora/` |
 //! | [`Dora`] | LoRA for directions, a length for each output | $r (m + n) + m$ | `dora.rs` |
+//! | [`AdaLora`] | $s\thinspace P \operatorname{diag}(\lambda) Q$, whose ranks come out of a budget while it trains | $r (m + n + 1)$ | `adalora/` |
 //! | [`Bottleneck`] | none: a small network between two sub-layers, HAdapter or PAdapter | $m (2 n + 1) + n$ a place, m wide, of states n wide | `bottleneck/` |
 //! | [`BitFit`] | biases train | $m$ | `bitfit.rs` |
 //! | [`Probe`] | only what is kept, the head, trains | 0 | `probe.rs` |
@@ -100,6 +101,7 @@
 //! | `tucker/` | [`compress`], [`Distil`], [`updates`]: adapters and decompositions |
 //! | `files/` | [`save`] and [`load`]: PEFT's folder; [`lycoris`], [`adapterhub`] and [`authors`], other programs' files |
 
+mod adalora;
 mod attach;
 mod bitfit;
 mod bottleneck;
@@ -122,6 +124,7 @@ mod site;
 mod targets;
 mod tucker;
 
+pub use adalora::{AdaLora, AdaLoraAdapter, RankAllocator, orthogonality, ranks_left};
 pub use attach::{Attach, WeightGradients, attach, weight_gradients};
 pub use bitfit::BitFit;
 pub use bottleneck::{Bottleneck, BottleneckAdapter, Parts as BottleneckParts, Placement as BottleneckPlacement};

@@ -1,6 +1,8 @@
 //! [`Recipe`]: a method by its name, with settings.
 
-use super::{BitFit, Bottleneck, Dora, Flora, FloraInit, Full, Lora, LoraForm, Method, Probe, scaling::Scaling};
+use super::{
+    AdaLora, BitFit, Bottleneck, Dora, Flora, FloraInit, Full, Lora, LoraForm, Method, Probe, scaling::Scaling,
+};
 use crate::{
     error::{Error, ErrorKind, Result},
     scalar::Scalar,
@@ -13,7 +15,7 @@ const NAME: &str = "Recipe";
 const RANK: usize = 8;
 
 /// The names, and which of the settings rank, kernel rank, scaling, init, clip and dropout each has.
-const METHODS: [(&str, &[&str]); 10] = [
+const METHODS: [(&str, &[&str]); 11] = [
     ("full", &[]),
     ("probe", &[]),
     ("bitfit", &[]),
@@ -23,6 +25,7 @@ const METHODS: [(&str, &[&str]); 10] = [
     ("lora-k", &["rank", "scaling", "dropout"]),
     ("lora-eq3", &["rank", "scaling", "dropout"]),
     ("dora", &["rank", "scaling", "dropout"]),
+    ("adalora", &["rank", "scaling", "dropout"]),
     ("flora", &["rank", "kernel_rank", "scaling", "init", "clip", "dropout"]),
 ];
 
@@ -35,6 +38,7 @@ const METHODS: [(&str, &[&str]); 10] = [
 /// | `hadapter`, `padapter` | [`Bottleneck`] as Houlsby's and Pfeiffer's | `rank`, its size |
 /// | `lora`, `lora-k`, `lora-eq3` | [`Lora`] in its three [forms](LoraForm) | `rank`, `scaling`, `dropout` |
 /// | `dora` | [`Dora`] | `rank`, `scaling`, `dropout` |
+/// | `adalora` | [`AdaLora`], which trains with [more than a loss](Recipe::adalora) | `rank` (the target), `scaling`, `dropout` |
 /// | `flora` | [`Flora`] | `rank`, `kernel_rank`, `scaling`, `init`, `clip`, `dropout` |
 ///
 /// A setting that the method does not have is an error: nobody should believe to have set what has no effect.
@@ -88,6 +92,12 @@ impl Recipe {
         self.init == Some(FloraInit::GradientHosvd)
     }
 
+    /// The configuration, where the method is AdaLoRA: its [allocator](AdaLora::allocator) and its [penalty](AdaLora::penalty) belong to
+    /// the training.
+    pub fn adalora(&self) -> Option<AdaLora> {
+        (self.method == "adalora").then(|| self.ranks_from_a_budget())
+    }
+
     /// The method.
     ///
     /// # Errors
@@ -105,6 +115,7 @@ impl Recipe {
             "lora-k" => Box::new(self.lora(LoraForm::Kernel)),
             "lora-eq3" => Box::new(self.lora(LoraForm::Equation3)),
             "dora" => Box::new(Dora::from(self.lora(LoraForm::Channels))),
+            "adalora" => Box::new(self.ranks_from_a_budget()),
             _ => Box::new(self.flora()),
         })
     }
@@ -141,6 +152,14 @@ impl Recipe {
             lora = lora.scaling(scaling);
         }
         lora.dropout(self.dropout.unwrap_or(0.0))
+    }
+
+    fn ranks_from_a_budget(&self) -> AdaLora {
+        let mut adalora = AdaLora::new(self.rank.unwrap_or(8));
+        if let Some(scaling) = self.scaling {
+            adalora = adalora.scaling(scaling);
+        }
+        adalora.dropout(self.dropout.unwrap_or(0.0))
     }
 
     fn flora(&self) -> Flora {
@@ -188,6 +207,10 @@ mod tests {
         let lora = Lora::new(3).alpha(16.0).dropout(0.25);
         assert_eq!(written(recipe.clone()), format!("{:?}", lora.clone().form(LoraForm::Kernel)));
         assert_eq!(written(Recipe { method: "dora".into(), ..recipe }), format!("{:?}", Dora::from(lora)));
+        let recipe = Recipe { rank: Some(4), scaling, dropout: Some(0.25), ..Recipe::named("adalora") };
+        let adalora = AdaLora::new(4).alpha(16.0).dropout(0.25);
+        assert_eq!((written(recipe.clone()), recipe.adalora()), (format!("{adalora:?}"), Some(adalora)));
+        assert_eq!(Recipe::named("lora").adalora(), None);
         assert_eq!(written(Recipe::named("flora")), format!("{:?}", Flora::new()));
     }
 

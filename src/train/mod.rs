@@ -34,7 +34,8 @@
 //!
 //! [`Trainer::fit_with`] has an evaluation besides, which gives named numbers ([`metrics`] has the usual ones) that decide about
 //! the best weights and an early end, and a watcher, which sees every [`Event`]. With the feature `terminal`,
-//! `Terminal` is one: a progress bar, curves, Ctrl-C.
+//! `Terminal` is one: a progress bar, curves, Ctrl-C. [`Trainer::fit_along`] has a [`Companion`] besides, which sees the gradients of each
+//! step and may change the model after it.
 //!
 //! # A run that goes on
 //!
@@ -147,6 +148,7 @@
 //! | file | what |
 //! |---|---|
 //! | `trainer.rs`, `plan.rs`, `best.rs`, `run.rs` | [`Trainer`], which says how a run goes; which batches are in a step; which weights are best; the loop |
+//! | `companion.rs` | [`Companion`]: what happens around a step besides |
 //! | `data/` | [`Dataset`], the order of examples, threads that make batches |
 //! | `record.rs`, `report.rs` | what a run says on the way, and at the end |
 //! | `metrics/` | accuracy, F1, Matthews, Pearson, Spearman, IoU |
@@ -156,6 +158,7 @@
 
 mod best;
 mod checkpoint;
+mod companion;
 mod data;
 mod folder;
 mod groups;
@@ -172,6 +175,7 @@ mod terminal;
 mod trainer;
 
 pub use best::Best;
+pub use companion::{Companion, Progress};
 pub use data::{Batches, Dataset, Epoch, Rows, each_batch};
 pub use groups::{Groups, Setting, Settings};
 pub use log::read_log;

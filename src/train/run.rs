@@ -3,13 +3,16 @@
 //! ```text
 //! for each step:
 //!     for each of its batches:   loss of the batch; its gradients, added up
+//!     the companion looks at the gradients
 //!     the optimiser's step, at the schedule's rate        <- nothing is changed before
+//!     the companion's change
 //!     a line of the log; the watcher
 //!     where it is time: an evaluation; the best weights; a checkpoint
 //! ```
 
 use super::{
     checkpoint::{Identity, State, Weights},
+    companion::{Companion, Progress},
     data::{Dataset, Loader, Passes},
     folder::Folder,
     optimizer::Optimizer,
@@ -40,6 +43,7 @@ pub(super) struct Run<'r, T: Scalar, M> {
     trainer: &'r Trainer,
     plan: Plan,
     model: &'r mut M,
+    companion: &'r mut dyn Companion<T, M>,
     optimizer: Optimizer<T>,
     folder: Option<Folder>,
     state: State,
@@ -51,19 +55,26 @@ pub(super) struct Run<'r, T: Scalar, M> {
 
 impl<'r, T: Scalar, M: Module<T>> Run<'r, T, M> {
     /// Checks everything, and goes to where the run was left.
-    pub(super) fn new<D: Dataset>(trainer: &'r Trainer, model: &'r mut M, data: &D, evaluates: bool) -> Result<Self> {
+    pub(super) fn new<D: Dataset>(
+        trainer: &'r Trainer,
+        model: &'r mut M,
+        data: &D,
+        evaluates: bool,
+        companion: &'r mut dyn Companion<T, M>,
+    ) -> Result<Self> {
         let plan = trainer.plan(data.len(), evaluates)?;
+        companion.check(model, plan.steps)?;
         let mut optimizer = Optimizer::new(trainer.rule, &trainer.groups, model)?;
         if trainer.allow_missing {
             optimizer = optimizer.allow_missing();
         }
         let (mut folder, mut state) = (None, State::default());
         if let Some(path) = &trainer.folder {
-            let identity = Identity::of(model, configuration::<T>(trainer, &plan)?)?;
+            let identity = Identity::of(model, configuration::<T>(trainer, &plan, &companion.identity())?)?;
             let folder = folder.insert(Folder::open(path, identity, trainer.resume)?);
             state = folder.resume(model, &mut optimizer)?;
         }
-        Ok(Self { trainer, plan, model, optimizer, folder, state, best: None, interrupted: false })
+        Ok(Self { trainer, plan, model, companion, optimizer, folder, state, best: None, interrupted: false })
     }
 
     /// Takes the steps that are left.
@@ -132,7 +143,7 @@ impl<'r, T: Scalar, M: Module<T>> Run<'r, T, M> {
         Ok(())
     }
 
-    /// The batches of a step, and the step. Only the optimiser changes the model, and it changes all of it or nothing.
+    /// The batches of a step, and the step. Until the optimiser changes the model nothing does, and it changes all of it or nothing.
     fn step<B: Send>(
         &mut self,
         loader: &mut Loader<B>,
@@ -161,9 +172,12 @@ impl<'r, T: Scalar, M: Module<T>> Run<'r, T, M> {
         let Some(gradients) = gradients else { unreachable!("a step has at least one batch") };
         let factor = self.trainer.schedule.factor(step, self.plan.steps);
         let gradients = gradients.scaled(1.0 / count);
+        let at = Progress { step: step + 1, steps: self.plan.steps };
+        self.companion.before_step(self.model, &gradients, at)?;
         // The loss is read with the norm: where the model is on a GPU, that is the one time in a step that the host waits.
         let (moved, sum) = self.optimizer.step_with(self.model, gradients, factor, self.trainer.clip, &losses)?;
         let sum = finite(sum)?;
+        self.companion.after_step(self.model, at)?;
 
         let waited = loader.take_waited().as_secs_f64();
         let took = start.0.elapsed().as_secs_f64();
@@ -296,10 +310,13 @@ fn finite(loss: f64) -> Result<f64> {
 }
 
 /// What has to be the same where a run goes on.
-fn configuration<T: Scalar>(trainer: &Trainer, plan: &Plan) -> Result<serde_json::Value> {
+fn configuration<T: Scalar>(trainer: &Trainer, plan: &Plan, companion: &str) -> Result<serde_json::Value> {
     let mut value = serde_json::to_value(trainer)
         .map_err(|e| Error::new(ErrorKind::Format, "Trainer", format!("a configuration without JSON: {e}")))?;
     value["examples"] = plan.examples.into();
     value["elements"] = T::DTYPE.to_string().into();
+    if !companion.is_empty() {
+        value["companion"] = serde_json::from_str(companion).unwrap_or_else(|_| companion.into());
+    }
     Ok(value)
 }

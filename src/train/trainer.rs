@@ -2,6 +2,7 @@
 
 use super::{
     best::Best,
+    companion::Companion,
     data::{Batches, Dataset},
     groups::Groups,
     optimizer::Rule,
@@ -259,7 +260,7 @@ impl Trainer {
         M: Module<T>,
         D: Dataset,
     {
-        Run::new(self, model, data, false)?.go(data, &mut loss, None, &mut |_| ControlFlow::Continue(()))
+        Run::new(self, model, data, false, &mut ())?.go(data, &mut loss, None, &mut |_| ControlFlow::Continue(()))
     }
 
     /// As [`fit`](Trainer::fit), with an evaluation and a watcher.
@@ -311,16 +312,39 @@ impl Trainer {
         &self,
         model: &mut M,
         data: &D,
-        mut loss: impl FnMut(&M, D::Batch, Mode) -> Result<Var<T>>,
-        mut evaluate: impl FnMut(&M) -> Result<Scores>,
-        mut watch: impl FnMut(&Event<'_>) -> ControlFlow<()>,
+        loss: impl FnMut(&M, D::Batch, Mode) -> Result<Var<T>>,
+        evaluate: impl FnMut(&M) -> Result<Scores>,
+        watch: impl FnMut(&Event<'_>) -> ControlFlow<()>,
     ) -> Result<Report>
     where
         T: Scalar,
         M: Module<T>,
         D: Dataset,
     {
-        Run::new(self, model, data, true)?.go(data, &mut loss, Some(&mut evaluate), &mut watch)
+        self.fit_along(model, data, loss, evaluate, watch, &mut ())
+    }
+
+    /// As [`fit_with`](Trainer::fit_with), with a [`Companion`] that sees the gradients of every step and may change the model after it.
+    ///
+    /// Its [`identity`](Companion::identity) belongs to the run's configuration: a run is not resumed with a companion of other settings.
+    ///
+    /// # Errors
+    /// As [`fit_with`](Trainer::fit_with), and those of the companion.
+    pub fn fit_along<T, M, D>(
+        &self,
+        model: &mut M,
+        data: &D,
+        mut loss: impl FnMut(&M, D::Batch, Mode) -> Result<Var<T>>,
+        mut evaluate: impl FnMut(&M) -> Result<Scores>,
+        mut watch: impl FnMut(&Event<'_>) -> ControlFlow<()>,
+        companion: &mut dyn Companion<T, M>,
+    ) -> Result<Report>
+    where
+        T: Scalar,
+        M: Module<T>,
+        D: Dataset,
+    {
+        Run::new(self, model, data, true, companion)?.go(data, &mut loss, Some(&mut evaluate), &mut watch)
     }
 
     /// Which batches are in which step, of `examples` examples.

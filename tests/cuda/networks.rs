@@ -8,7 +8,7 @@ use tenfold::{
         EfficientNetLiteConfig, ImageClassifier, TextClassifier, Tokens,
     },
     nn::{Mode, Module, Operation},
-    peft::{self, Attach, BitFit, Bottleneck, Dora, Flora, Full, Lora, Method, Path, Probe, Targets},
+    peft::{self, AdaLora, Attach, BitFit, Bottleneck, Dora, Flora, Full, Lora, Method, Path, Probe, Targets},
     train::{AdamW, Groups, Optimizer},
 };
 
@@ -133,6 +133,7 @@ fn methods<T: Scalar>() -> Vec<(&'static str, Box<dyn Method<T>>)> {
         ("dora", Box::new(Dora::new(3))),
         ("hadapter", Box::new(Bottleneck::houlsby(3))),
         ("padapter", Box::new(Bottleneck::pfeiffer(3))),
+        ("adalora", Box::new(AdaLora::new(2).dropout(0.2))),
     ]
 }
 
@@ -236,6 +237,37 @@ pub fn training_and_merging<T: Scalar>(device: &Device) {
             let away = got.to_device(&Device::cpu()).unwrap().sub(wanted).unwrap().max_abs().unwrap().f64();
             assert!(away < 4e-3, "{name}: {parameter} is {away} away");
         }
+    }
+}
+
+/// AdaLoRA's penalty, what its allocator remembers, and how much it leaves.
+pub fn budgets<T: Scalar>(device: &Device) {
+    let adalora = AdaLora::new(1).initial_rank(3).warmup(1).settle(1);
+    for (name, make) in models::<T>() {
+        let run = |device: &Device| {
+            let mut model = adapted(&*make, &adalora);
+            model.to_device(device).unwrap();
+            let labels = on(device, &Tensor::from(ndarray::array![0u32, 1, 1]));
+            let mut allocator = adalora.allocator().unwrap();
+            let mut seen = Vec::new();
+            for step in 1..=4 {
+                let logits = model.logits(device, Mode::training(3, step)).unwrap();
+                let loss = logits.cross_entropy(&labels, CrossEntropy::default()).unwrap();
+                let loss = loss.add(&adalora.penalty(&*model).unwrap().unwrap()).unwrap();
+                allocator.before_step(&*model, &loss.backward().unwrap().into(), step, 4).unwrap();
+                allocator.after_step(&mut *model, step, 4).unwrap();
+                if step == 1 {
+                    // Before anything is chosen: rounding may decide between triplets that matter alike.
+                    seen.push(("loss".to_string(), loss.into_value()));
+                    let buffers = model.buffers().into_iter().filter(|(name, _)| name.contains(".importance."));
+                    seen.extend(buffers.map(|(name, buffer)| (name, buffer.value())));
+                }
+            }
+            let left = peft::ranks_left(&*model).unwrap();
+            assert_eq!(left.iter().map(|(_, rank)| rank).sum::<usize>(), left.len(), "{name}");
+            seen
+        };
+        same(&format!("{name}, a budget"), &run(device), &run(&Device::cpu()));
     }
 }
 

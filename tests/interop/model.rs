@@ -72,9 +72,18 @@ impl Model<f64> {
 
     /// What it computes for the fixtures' input.
     pub fn run(&self) -> Tensor<f64> {
+        self.output().unwrap().into_value()
+    }
+
+    /// A number to train for.
+    pub fn loss(&self) -> Result<Var<f64>> {
+        self.output()?.square()?.mean()
+    }
+
+    fn output(&self) -> Result<Var<f64>> {
         let file = expected();
-        let image = Var::constant(file.get::<f64, IxDyn>("image").unwrap());
-        self.forward(&file.get("ids").unwrap(), &image).unwrap().into_value()
+        let image = Var::constant(file.get::<f64, IxDyn>("image")?);
+        self.forward(&file.get("ids")?, &image)
     }
 
     /// Other numbers in everything that trains.

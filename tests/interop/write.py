@@ -84,6 +84,25 @@ for name, layer in [("blocks.0.up", model.blocks[0].up), ("blocks.1.down", model
 tensors["glue"] = run(model, tensors)
 save_file(saved, folder / "glue.safetensors")
 
+# AdaLoRA after some steps, in which it lost all triplets of one layer. Its run is over when it is saved.
+layers = ["conv1", "conv2", "up", "blocks.1.down"]
+options = dict(init_r=4, target_r=2, tinit=1, tfinal=1, total_step=6, lora_alpha=6, beta1=0.5, beta2=0.5)
+model = peft.get_peft_model(base(tensors), peft.AdaLoraConfig(target_modules=layers, modules_to_save=["head"], **options))
+randomize(model)
+for name, parameter in model.named_parameters():
+    if "blocks.0.up.lora_" in name:
+        parameter.data *= 1e-3
+target = torch.randn(4, 3)
+for step in range(1, 7):
+    (model(tensors["ids"], tensors["image"].movedim(-1, 1)) - target).square().mean().backward()
+    model.base_model.update_and_allocate(step)
+    model.zero_grad()
+pattern = model.peft_config["default"].rank_pattern
+assert not any(pattern["blocks.0.up.lora_E.default"]) and sum(sum(kept) for kept in pattern.values()) == 2 * len(pattern)
+tensors["adalora"] = run(model, tensors)
+model.save_pretrained(folder / "adalora")
+(folder / "adalora" / "README.md").unlink(missing_ok=True)
+
 save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "expected.safetensors")
 for path in sorted(folder.rglob("*.*")):
     print(path.relative_to(folder), path.stat().st_size)

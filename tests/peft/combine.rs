@@ -4,7 +4,7 @@ use super::layers::{all, close, fill, padding_of};
 use tenfold::{
     ErrorKind,
     nn::Module,
-    peft::{self, Attach, Dora, Flora, Lora, LoraForm, Method, Ranks},
+    peft::{self, AdaLora, Attach, Dora, Flora, Lora, LoraForm, Method, Ranks},
 };
 
 fn check(methods: &[Box<dyn Method<f64>>], only: &[&str]) {
@@ -56,6 +56,11 @@ fn sums_of_lora_with_different_ranks_and_scales() {
 }
 
 #[test]
+fn sums_of_adalora_are_lora() {
+    check(&[Box::new(AdaLora::new(2).alpha(3.0)), Box::new(AdaLora::new(1)), Box::new(Lora::new(3))], &[]);
+}
+
+#[test]
 fn what_has_no_factored_sum() {
     let (_, layer, _) = all().swap_remove(0);
     let refused = |a: &dyn Method<f64>, b: &dyn Method<f64>| {
@@ -69,6 +74,7 @@ fn what_has_no_factored_sum() {
     };
     refused(&Flora::new(), &Lora::new(2));
     refused(&Dora::new(2), &Dora::new(2));
+    refused(&Dora::new(2), &AdaLora::new(2));
 
     let mut layer = layer.clone();
     Attach::new(&Lora::new(2)).name("a").apply(&mut layer).unwrap();

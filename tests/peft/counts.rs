@@ -3,7 +3,7 @@
 use tenfold::{
     autodiff::Conv,
     nn::Operation,
-    peft::{BitFit, Dora, Flora, Lora, LoraForm, Method, Plan, Ranks, Site},
+    peft::{AdaLora, BitFit, Dora, Flora, Lora, LoraForm, Method, Plan, Ranks, Site},
 };
 
 /// The convolutions of ConvNeXt-V2.
@@ -122,6 +122,19 @@ fn deberta_v3_base() {
         let reached = plan(&Lora::new(rank), &sites).degrees_of_freedom();
         assert_eq!(plan(&Flora::new().rank(rank), &sites).degrees_of_freedom(), reached);
     }
+}
+
+/// The number that FLoRA's paper gives for AdaLoRA: all layers at the average rank.
+#[test]
+fn adalora_on_deberta_v3_base() {
+    let sites = deberta();
+    let adalora = AdaLora::new(8).initial_rank(8);
+    let at_target = plan(&adalora, &sites);
+    assert_eq!(at_target.parameters(), 1_327_680);
+    assert_eq!(at_target.degrees_of_freedom(), plan(&Lora::new(8), &sites).degrees_of_freedom());
+    // It starts with half as much again.
+    let start = plan(&AdaLora::new(8), &sites);
+    assert_eq!((start.parameters(), &start.rows[0].outline.ranks[..]), (1_327_680 / 2 * 3, &[12][..]));
 }
 
 /// The parameters that BitFit lets train, by their names.

@@ -12,8 +12,8 @@ use tenfold::{
     Error, ErrorKind, TensorFile, autodiff,
     nn::{Conv, Layer, Linear, Load, Mode, Module, Save},
     peft::{
-        self, Attach, BitFit, Dora, Flora, Full, LoadAdapter, Lora, LoraForm, Method, Probe, Ranks, SaveAdapter,
-        Scaling, Targets,
+        self, AdaLora, Attach, BitFit, Dora, Flora, Full, LoadAdapter, Lora, LoraForm, Method, Probe, Ranks,
+        SaveAdapter, Scaling, Targets,
     },
 };
 
@@ -24,7 +24,7 @@ fn config(path: &std::path::Path) -> serde_json::Value {
 #[test]
 fn every_method_comes_back_bit_for_bit() {
     let ranks = |flora: Flora| flora.rank_pattern("up.inner.1", Ranks::Modes(vec![3, 2]));
-    let methods: [(&dyn Method<f64>, &str); 11] = [
+    let methods: [(&dyn Method<f64>, &str); 12] = [
         (&ranks(Flora::new().rank(2).scale(0.3)), "FLORA"),
         (&Flora::new().rank(2).dropout(0.1).scaling(Scaling::Rank { alpha: 7.0 }), "FLORA"),
         (&Lora::new(3).alpha(7.0), "LORA"),
@@ -33,6 +33,7 @@ fn every_method_comes_back_bit_for_bit() {
         (&Lora::new(2).form(LoraForm::Kernel), "LORA_K"),
         (&Lora::new(2).form(LoraForm::Equation3), "LORA_EQ3"),
         (&Dora::from(Lora::new(2).form(LoraForm::Kernel)), "LORA_K"),
+        (&AdaLora::new(2).alpha(5.0).dropout(0.1), "ADALORA"),
         (&BitFit, "PARAMETERS"),
         (&Full, "PARAMETERS"),
         (&Probe, "PARAMETERS"),
@@ -61,8 +62,9 @@ fn every_method_comes_back_bit_for_bit() {
 #[test]
 fn every_layer_comes_back() {
     let (dora, lora, flora) = (Dora::new(2), Lora::new(2).alpha(3.0), Flora::new().rank(2));
+    let adalora = AdaLora::new(2).alpha(3.0);
     for (name, layer, input) in all() {
-        for method in [&dora as &dyn Method<f64>, &lora, &flora] {
+        for method in [&dora as &dyn Method<f64>, &lora, &flora, &adalora] {
             let (_guard, path) = folder();
             let mut trained = layer.clone();
             peft::attach(&mut trained, method, &Targets::all()).unwrap();

@@ -45,7 +45,8 @@ pub fn train<T: Scalar>(model: &mut Model<T>) {
             parameter.set(value).unwrap();
         }
     }
-    let (_, mean) = model.buffers()[0].clone();
+    let buffers = model.buffers();
+    let (_, mean) = buffers.iter().find(|(name, _)| name == "bn.running_mean").unwrap();
     mean.set(normal(mean.value().shape(), 7).cast::<T>().unwrap()).unwrap();
 }
 

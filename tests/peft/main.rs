@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adalora;
 mod attach;
 mod combine;
 mod complaints;

@@ -6,7 +6,7 @@ use tenfold::{
     ErrorKind, Result, Tensor,
     autodiff::{Var, check_gradients},
     nn::{Linear, Mode, Module},
-    peft::{Attach, Dora, Flora, Lora, LoraForm, Method, Path},
+    peft::{AdaLora, Attach, Dora, Flora, Lora, LoraForm, Method, Path},
 };
 
 /// Every method with a path and a probability of dropout.
@@ -14,6 +14,7 @@ fn methods(path: Path, dropout: f64) -> Vec<Box<dyn Method<f64>>> {
     let lora = Lora::new(2).alpha(3.0).path(path).dropout(dropout);
     vec![
         Box::new(Flora::new().rank(3).kernel_rank(2).scale(0.7).path(path).dropout(dropout)),
+        Box::new(AdaLora::new(2).alpha(3.0).path(path).dropout(dropout)),
         Box::new(lora.clone()),
         Box::new(Dora::from(lora)),
     ]
@@ -74,7 +75,7 @@ fn both_paths_give_the_same() {
             }
         }
     }
-    assert_eq!(factored_paths, 7 * 3 * 3);
+    assert_eq!(factored_paths, 7 * 3 * 4);
 }
 
 #[test]
@@ -83,7 +84,7 @@ fn finite_differences_agree() {
         let padding = padding_of(layer.layer());
         for path in [Path::Factored, Path::Merged] {
             // DoRA's norm counts as a constant, so differences are not its gradient.
-            for method in &methods(path, 0.3)[..2] {
+            for method in &methods(path, 0.3)[..3] {
                 let mut adapted = layer.clone();
                 match Attach::new(&**method).apply(&mut adapted) {
                     Err(error) if error.kind() == ErrorKind::Unsupported => continue,

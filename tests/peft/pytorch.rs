@@ -1,5 +1,5 @@
 //! The paper's formula in PyTorch (`tests/fixtures/torch/flora.safetensors`), and what Hugging Face's PEFT computes
-//! (`lora.safetensors`): results, updates, merged weights and every gradient, on both paths.
+//! (`lora.safetensors`, `adalora.safetensors`): results, updates, merged weights and every gradient, on both paths.
 
 use super::{
     layers::{Any, Dyn, Input},
@@ -10,7 +10,7 @@ use tenfold::{
     Result, Tensor, TensorFile,
     autodiff::{Conv as ConvOptions, ConvTranspose as ConvTransposeOptions, PaddingMode, Var},
     nn::{Conv, ConvTranspose, Embedding, Linear, Mode, Module, WeightAdapter},
-    peft::{self, DoraAdapter, FloraAdapter, LoraAdapter, LoraForm, Path, Site},
+    peft::{self, AdaLoraAdapter, DoraAdapter, FloraAdapter, LoraAdapter, LoraForm, Path, Site},
 };
 
 struct Case<'f> {
@@ -53,6 +53,7 @@ impl Case<'_> {
             "volume" | "pointwise" => conv(plain),
             "conv" => conv(plain.stride([2, 1]).padding([1, 0])),
             "asymmetric" => conv(plain.stride([2, 3]).padding([2, 1]).dilation([1, 2])),
+            "dilated" => conv(plain.dilation(2)),
             "dilation3" => conv(plain.padding(3).dilation(3)),
             "groups2" => conv(plain.padding(1).groups(2)),
             "depthwise" => conv(plain.padding(3).groups(6)),
@@ -165,6 +166,24 @@ fn lora_and_dora_are_those_of_peft() {
                 let outputs = magnitude.len();
                 dora.set_magnitude(magnitude.reshape(IxDyn(&[outputs]))?)?;
                 Ok(Box::new(dora))
+            });
+        }
+    }
+}
+
+#[test]
+fn adalora_is_that_of_peft() {
+    let file = fixture("adalora");
+    let cases = cases(&file);
+    assert_eq!(cases.len(), 4);
+    for case in cases {
+        for path in [Path::Merged, Path::Factored, Path::Auto] {
+            case.compare(&["a", "b_up", "e"], 1e-12, |site| {
+                // In files the matrices of a convolution are flat.
+                let (rank, ones) = (case.get("e").len(), vec![1; site.shape().len() - 2]);
+                let a = case.get("a").reshape(IxDyn(&[&[rank], &site.shape()[1..]].concat()))?;
+                let b = case.get("b_up").reshape(IxDyn(&[&[site.shape()[0], rank], &ones[..]].concat()))?;
+                Ok(Box::new(AdaLoraAdapter::new(site, a, case.get("e"), b, case.scale())?.path(path)?))
             });
         }
     }

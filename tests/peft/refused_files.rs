@@ -116,12 +116,14 @@ fn shapes_that_differ_are_listed_with_both() {
 #[test]
 fn configurations_that_mean_something_else() {
     let unsupported = ErrorKind::Unsupported;
-    for other in ["LOHA", "LOKR", "ADALORA", "IA3", "lora", ""] {
+    for other in ["LOHA", "LOKR", "IA3", "lora", ""] {
         let part = format!(
-            "adapters of peft_type {other:?} are not supported; supported are LORA, LORA_K, LORA_EQ3, FLORA, BOTTLENECK, PARAMETERS"
+            "adapters of peft_type {other:?} are not supported; supported are LORA, LORA_K, LORA_EQ3, ADALORA, FLORA, BOTTLENECK, PARAMETERS"
         );
         with_config("\"LORA\"", &format!("{other:?}"), unsupported, &part);
     }
+    let (from, to) = ("\"rank_pattern\": {}", "\"rank_pattern\": {\"stem\": [true]}");
+    with_config(from, to, ErrorKind::Format, "the rank of layer \"stem\" is a list; LoRA needs a number");
     for (member, part) in [
         ("\"lora_bias\": true", "\"lora_bias\" is set"),
         ("\"layer_replication\": [[0, 4]]", "\"layer_replication\" is set"),

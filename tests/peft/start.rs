@@ -8,7 +8,9 @@ use tenfold::{
     autodiff::{Conv as ConvOptions, Var},
     decomp::Hosvd,
     nn::{Conv, Layer, Linear, Mode, Module},
-    peft::{Attach, Dora, Flora, FloraInit, Lora, Method, Path, Ranks, Targets, WeightGradients, weight_gradients},
+    peft::{
+        AdaLora, Attach, Dora, Flora, FloraInit, Lora, Method, Path, Ranks, Targets, WeightGradients, weight_gradients,
+    },
 };
 
 const INITS: [FloraInit; 5] = [
@@ -26,6 +28,7 @@ fn every_start_is_exactly_the_model() {
             let mut methods: Vec<Box<dyn Method<f64>>> =
                 INITS.map(|init| Box::new(Flora::new().rank(4).init(init).path(path)) as Box<dyn Method<f64>>).into();
             methods.push(Box::new(Lora::new(2).path(path)));
+            methods.push(Box::new(AdaLora::new(2).path(path)));
             methods.push(Box::new(Dora::from(Lora::new(2).path(path))));
             for method in methods {
                 let mut adapted = layer.clone();

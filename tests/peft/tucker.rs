@@ -8,8 +8,8 @@ use tenfold::{
     decomp::{StHosvd, Tucker},
     nn::{Layer, Linear, Mode, Module},
     peft::{
-        self, Attach, Distil, Dora, Flora, FloraAdapter, Lora, LoraAdapter, LoraForm, Method, Path, Site, Targets,
-        Truncation,
+        self, AdaLora, Attach, Distil, Dora, Flora, FloraAdapter, Lora, LoraAdapter, LoraForm, Method, Path, Site,
+        Targets, Truncation,
     },
 };
 
@@ -311,7 +311,10 @@ fn what_goes_over_and_what_does_not() {
 /// By the dense update: singular values of its unfoldings, and the factor by its definition.
 #[test]
 fn what_is_seen_is_that_of_the_dense_update() {
-    for (what, layer, method) in cases() {
+    let ours = all().into_iter().map(|(name, layer, _)| -> (String, Any, Box<dyn Method<f64>>) {
+        (format!("adalora on {name}"), layer, Box::new(AdaLora::new(2).alpha(5.0)))
+    });
+    for (what, layer, method) in cases().into_iter().chain(ours) {
         let adapted = adapted(&layer, &*method, 3);
         let site = Site::of_layer("layer", adapted.layer()).unwrap();
         let weight = adapted.layer().weight().value();

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod companion;
 mod killed;
 mod metrics;
 mod model;

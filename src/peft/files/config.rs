@@ -47,12 +47,21 @@ pub(super) struct Config {
     /// LoRA: whether it is DoRA.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) use_dora: Option<bool>,
-    /// LoRA: other ranks.
+    /// LoRA: other ranks. AdaLoRA: which triplets are left, by the names of their singular values.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) rank_pattern: Option<Patterns<usize>>,
+    pub(super) rank_pattern: Option<Patterns<Ranked>>,
     /// LoRA: other $\alpha$.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) alpha_pattern: Option<Patterns<f64>>,
+    /// AdaLoRA: the rank at the start, by which $\alpha$ is divided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) init_r: Option<usize>,
+    /// AdaLoRA: the rank that is left on the average.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) target_r: Option<usize>,
+    /// AdaLoRA: the length of the training, without which PEFT reads nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) total_step: Option<u64>,
     /// FLoRA: the order of modes, always the same, for readers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) mode_order: Option<Vec<String>>,
@@ -79,6 +88,15 @@ pub(super) struct Config {
     pub(super) bias: Option<String>,
     #[serde(flatten, skip_serializing)]
     pub(super) other: BTreeMap<String, Value>,
+}
+
+/// What a pattern of ranks says of a layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Ranked {
+    Rank(usize),
+    /// For each triplet that there was at the start, whether it is left.
+    Kept(Vec<bool>),
 }
 
 /// What FLoRA needs to be rebuilt, for one layer.
@@ -128,12 +146,12 @@ pub(super) fn ends_with_part(name: &str, end: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Patterns<V>(pub(super) Vec<(String, V)>);
 
-impl<V: Copy> Patterns<V> {
+impl<V: Clone> Patterns<V> {
     /// The value for a name: PEFT matches `(.*\.)?(PATTERN)$` at its start.
     pub(super) fn value(&self, name: &str) -> Result<Option<V>, regex_lite::Error> {
         for (pattern, value) in &self.0 {
             if Regex::new(&format!(r"^(?:.*\.)?(?:{pattern})$"))?.is_match(name) {
-                return Ok(Some(*value));
+                return Ok(Some(value.clone()));
             }
         }
         Ok(None)

@@ -1,7 +1,8 @@
 //! What a configuration says of adapters that are about to be written, and of what goes with them.
 
 use super::{
-    config::{BottleneckLayer, Config, FloraLayer, Names, Patterns, ends_with_part, escaped, pattern_of},
+    adalora,
+    config::{BottleneckLayer, Config, FloraLayer, Names, Patterns, Ranked, ends_with_part, escaped, pattern_of},
     format::{Format, Known, PREFIX},
 };
 use crate::{
@@ -40,13 +41,14 @@ pub(super) fn config_of<T: Scalar>(adapters: &[Described<'_, T>]) -> Result<Conf
         .filter_map(|(site, known)| match known {
             Known::Lora(lora) => Some((*site, *lora)),
             Known::Dora(dora) => Some((*site, dora.lora())),
-            Known::Flora(_) | Known::Bottleneck(_) => None,
+            Known::Flora(_) | Known::AdaLora(_) | Known::Bottleneck(_) => None,
         })
         .collect();
     let mut config = match (format, loras.as_slice()) {
         (Format::Lora { .. }, [first, ..]) => of_loras(*first, &loras)?,
         (Format::Flora, _) => of_floras(adapters)?,
         (Format::Bottleneck, _) => of_bottlenecks(adapters)?,
+        (Format::AdaLora, _) => adalora::config_of(adapters)?,
         _ => Config::default(),
     };
     config.peft_type = format.peft_type().to_string();
@@ -56,7 +58,7 @@ pub(super) fn config_of<T: Scalar>(adapters: &[Described<'_, T>]) -> Result<Conf
     Ok(config)
 }
 
-fn check_scale(site: &Site<'_>, scale: f64) -> Result<()> {
+pub(super) fn check_scale(site: &Site<'_>, scale: f64) -> Result<()> {
     if scale.is_finite() {
         return Ok(());
     }
@@ -98,7 +100,7 @@ fn of_loras<T: Scalar>(
     (_, first): (&Site<'_>, &LoraAdapter<T>),
     all: &[(&Site<'_>, &LoraAdapter<T>)],
 ) -> Result<Config> {
-    let (r, lora_alpha, dropout) = (first.rank(), alpha(first.scale(), first.rank()), first.way().dropout());
+    let (r, lora_alpha, dropout) = (first.rank(), alpha(first.scale(), first.rank() as f64), first.way().dropout());
     let (mut ranks, mut alphas) = (Vec::new(), Vec::new());
     for (site, lora) in all {
         check_scale(site, lora.scale())?;
@@ -110,9 +112,9 @@ fn of_loras<T: Scalar>(
             );
             return Err(Error::new(ErrorKind::Unsupported, "save", message));
         }
-        let (rank, alpha) = (lora.rank(), alpha(lora.scale(), lora.rank()));
+        let (rank, alpha) = (lora.rank(), alpha(lora.scale(), lora.rank() as f64));
         if rank != r {
-            ranks.push((pattern_of(site.name()), rank));
+            ranks.push((pattern_of(site.name()), Ranked::Rank(rank)));
         }
         if alpha != lora_alpha {
             alphas.push((pattern_of(site.name()), alpha));
@@ -131,8 +133,7 @@ fn of_loras<T: Scalar>(
 
 /// The alpha that divided by the rank is the scale again: to the last bit where there is one, as for every scale that
 /// was made so.
-fn alpha(scale: f64, rank: usize) -> f64 {
-    let rank = rank as f64;
+pub(super) fn alpha(scale: f64, rank: f64) -> f64 {
     let product = scale * rank;
     let near = [product, product.next_up(), product.next_down()];
     near.into_iter().find(|alpha| alpha / rank == scale).unwrap_or(product)
@@ -211,10 +212,10 @@ mod tests {
         for rank in 1..200 {
             for made_of in [1.0, 7.0, 16.0, 0.1, rank as f64] {
                 let scale = made_of / rank as f64;
-                assert_eq!(alpha(scale, rank) / rank as f64, scale, "{made_of} / {rank}");
+                assert_eq!(alpha(scale, rank as f64) / rank as f64, scale, "{made_of} / {rank}");
             }
             let scale = 16.0 / (rank as f64).sqrt();
-            assert!((alpha(scale, rank) / rank as f64 / scale - 1.0).abs() <= f64::EPSILON);
+            assert!((alpha(scale, rank as f64) / rank as f64 / scale - 1.0).abs() <= f64::EPSILON);
         }
     }
 

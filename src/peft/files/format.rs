@@ -5,18 +5,21 @@
 //! | `LORA` | `lora_A.weight`, `lora_B.weight`; of an embedding `lora_embedding_A`, `lora_embedding_B` | as PEFT has them |
 //! | | `lora_magnitude_vector`, with `use_dora` | `[out]`, for a convolution `[1, out, 1, ..]` |
 //! | `LORA_K`, `LORA_EQ3` | the same, of convolutions in other forms | PEFT refuses the name |
+//! | `ADALORA` | `lora_A`, `lora_B`, `lora_E` | as PEFT has them, pruned triplets left out; see `adalora.rs` |
 //! | `FLORA` | `flora_G`, `flora_A.0`, `flora_A.1`, .. | core, and factors in the order input, output, kernel |
 //! | `BOTTLENECK` | `adapter_down.0.weight`, `adapter_up.weight`, and biases | as AdapterHub names them, behind the norm's name |
 //! | `PARAMETERS` | none | only parameters of the model itself |
 
 use super::{
-    config::{Config, FILE},
+    adalora,
+    config::{Config, FILE, Ranked},
     layout::{Layout, Place, Shapes, layer_before},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
     nn::{Operation, WeightAdapter},
     peft::{
+        adalora::AdaLoraAdapter,
         bottleneck::{BottleneckAdapter, Parts},
         dora::{DoraAdapter, Outputs},
         flora::FloraAdapter,
@@ -42,6 +45,7 @@ const UP: [&str; 2] = ["adapter_up.weight", "adapter_up.bias"];
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Lora { form: LoraForm, dora: bool },
+    AdaLora,
     Flora,
     Bottleneck,
     Parameters,
@@ -52,6 +56,7 @@ pub(super) enum Format {
 pub(super) enum Known<'a, T: Scalar> {
     Lora(&'a LoraAdapter<T>),
     Dora(&'a DoraAdapter<T>),
+    AdaLora(&'a AdaLoraAdapter<T>),
     Flora(&'a FloraAdapter<T>),
     Bottleneck(&'a BottleneckAdapter<T>),
 }
@@ -62,6 +67,7 @@ impl<'a, T: Scalar> Known<'a, T> {
         any.downcast_ref()
             .map(Self::Lora)
             .or_else(|| any.downcast_ref().map(Self::Dora))
+            .or_else(|| any.downcast_ref().map(Self::AdaLora))
             .or_else(|| any.downcast_ref().map(Self::Flora))
             .or_else(|| any.downcast_ref().map(Self::Bottleneck))
     }
@@ -75,6 +81,7 @@ impl<'a, T: Scalar> Known<'a, T> {
         match self {
             Self::Lora(lora) => Format::Lora { form: form(lora), dora: false },
             Self::Dora(dora) => Format::Lora { form: form(dora.lora()), dora: true },
+            Self::AdaLora(_) => Format::AdaLora,
             Self::Flora(_) => Format::Flora,
             Self::Bottleneck(_) => Format::Bottleneck,
         }
@@ -94,6 +101,7 @@ impl<'a, T: Scalar> Known<'a, T> {
                 parts.insert(MAGNITUDE.to_string(), magnitude.into_dyn());
                 parts
             }
+            Self::AdaLora(adalora) => adalora::parts(site, adalora)?,
             Self::Flora(flora) => {
                 let factors = flora.factors().iter().enumerate();
                 let factors = factors.map(|(n, factor)| (format!("{FACTOR}{n}"), factor.value().clone()));
@@ -134,6 +142,7 @@ impl Format {
             Self::Lora { form: LoraForm::Channels, .. } => "LORA",
             Self::Lora { form: LoraForm::Kernel, .. } => "LORA_K",
             Self::Lora { form: LoraForm::Equation3, .. } => "LORA_EQ3",
+            Self::AdaLora => "ADALORA",
             Self::Flora => "FLORA",
             Self::Bottleneck => "BOTTLENECK",
             Self::Parameters => "PARAMETERS",
@@ -151,6 +160,7 @@ impl Format {
             lora(LoraForm::Channels),
             lora(LoraForm::Kernel),
             lora(LoraForm::Equation3),
+            Self::AdaLora,
             Self::Flora,
             Self::Bottleneck,
             Self::Parameters,
@@ -183,8 +193,15 @@ impl Folder<'_> {
             let message = format!("{FILE}: a pattern is no regular expression: {e}");
             Error::format("load", message).with_source(e)
         };
-        let rank = match &self.config.rank_pattern {
-            Some(patterns) => patterns.value(layer).map_err(regex)?.or(self.config.r),
+        let pattern = match &self.config.rank_pattern {
+            Some(patterns) => patterns.value(layer).map_err(regex)?,
+            None => None,
+        };
+        let rank = match pattern {
+            Some(Ranked::Rank(rank)) => Some(rank),
+            Some(Ranked::Kept(_)) => {
+                return wrong(format!("the rank of layer {layer:?} is a list; LoRA needs a number"));
+            }
             None => self.config.r,
         };
         let alpha = match &self.config.alpha_pattern {
@@ -229,6 +246,11 @@ impl<T: Scalar> Layout<T> for Folder<'_> {
                     return Ok(Some(adapter(layer, end)));
                 }
             }
+            Format::AdaLora => {
+                if let Some((layer, end)) = adalora::PARTS.iter().find_map(|end| Some((part_of(end)?, end))) {
+                    return Ok(Some(adapter(layer, end)));
+                }
+            }
             Format::Flora => {
                 if let Some(layer) = part_of(CORE) {
                     return Ok(Some(adapter(layer, CORE)));
@@ -259,6 +281,10 @@ impl<T: Scalar> Layout<T> for Folder<'_> {
         Ok(Some(Place::Own { trains: !name.ends_with(".base_layer.weight"), name: own }))
     }
 
+    fn may_be_empty(&self) -> bool {
+        self.format == Format::AdaLora
+    }
+
     fn parts(&self, site: &Site<'_>, held: &Shapes) -> Result<Shapes> {
         match self.format {
             Format::Lora { form, dora } => {
@@ -284,6 +310,7 @@ impl<T: Scalar> Layout<T> for Folder<'_> {
                 }
                 Ok(parts)
             }
+            Format::AdaLora => adalora::shapes(self.config, site),
             Format::Flora => {
                 let (ranks, sizes) = (&self.flora_layer(site.name())?.ranks, site.modes());
                 if ranks.len() != sizes.len() || ranks.contains(&0) {
@@ -328,6 +355,10 @@ impl<T: Scalar> Layout<T> for Folder<'_> {
                 let magnitude = take(MAGNITUDE)?;
                 let magnitude = magnitude.reshape([magnitude.len()].as_slice())?.into_dyn();
                 Ok(Box::new(DoraAdapter::with_magnitude(site, lora, magnitude)?))
+            }
+            Format::AdaLora => {
+                let [a, b, e] = adalora::PARTS.map(&mut take);
+                Ok(Box::new(adalora::adapter(self.config, site, [a?, b?, e?])?))
             }
             Format::Flora => {
                 let layer = self.flora_layer(site.name())?;

@@ -6,7 +6,7 @@
 use crate::{
     error::{Error, ErrorKind, Result},
     nn::{
-        Module, Parameter, WeightAdapter,
+        Buffer, Module, Visitor, WeightAdapter,
         checkpoint::{Checkpoint, Differences},
     },
     peft::{
@@ -36,6 +36,11 @@ pub(super) type Shapes = BTreeMap<String, Vec<usize>>;
 pub(super) trait Layout<T: Scalar> {
     /// Where a tensor belongs, by its name; `None` where it is none of this kind.
     fn place(&self, name: &str) -> Result<Option<Place>>;
+
+    /// Whether an adapter may have rank 0.
+    fn may_be_empty(&self) -> bool {
+        false
+    }
 
     /// The parts of a layer's adapter and the shapes that they should have, from those that they have.
     fn parts(&self, site: &Site<'_>, held: &Shapes) -> Result<Shapes>;
@@ -76,7 +81,15 @@ pub(super) struct Incoming<T: Scalar> {
 pub(super) fn own_tensors<T: Scalar, M: Module<T> + ?Sized>(model: &M) -> BTreeMap<String, Tensor<T>> {
     let mut all: BTreeMap<String, Tensor<T>> =
         own_parameters(model).into_iter().map(|(name, parameter)| (name, parameter.value().clone())).collect();
-    all.extend(model.buffers().into_iter().map(|(name, buffer)| (name, buffer.value())));
+    all.extend(own_buffers(model).into_iter().map(|(name, buffer)| (name, buffer.value())));
+    all
+}
+
+/// The buffers of a model, without those of adapters.
+pub(super) fn own_buffers<T: Scalar, M: Module<T> + ?Sized>(model: &M) -> Vec<(String, &Buffer<T>)> {
+    let mut all = Vec::new();
+    let mut meet = |name: &str, buffer| all.push((name.to_string(), buffer));
+    model.visit(&mut Visitor::buffers(&mut meet).without_adapters());
     all
 }
 
@@ -134,7 +147,7 @@ pub(super) fn read<T: Scalar, M: Module<T> + ?Sized>(
         let site = Site::of_layer(layer.clone(), *found)?;
         let held = names.iter().map(|(part, name)| Ok((part.clone(), checkpoint.shape(name)?.to_vec())));
         let parts = layout.parts(&site, &held.collect::<Result<_>>()?)?;
-        if let Some((part, shape)) = parts.iter().find(|(_, shape)| shape.contains(&0)) {
+        if let Some((part, shape)) = parts.iter().find(|(_, shape)| shape.contains(&0) && !layout.may_be_empty()) {
             let message = format!("{:?} has rank 0, shape {shape:?}; the smallest is 1", joined(layer, part));
             return Err(origin.error(ErrorKind::Rank, message));
         }
@@ -210,13 +223,11 @@ impl<T: Scalar> Incoming<T> {
             LoadedAdapter { layers: self.adapters.keys().cloned().collect(), own: self.own.keys().cloned().collect() };
         for (layer_name, layer) in model.layers_mut() {
             if let Some(mut adapter) = self.adapters.remove(&layer_name) {
-                let device = layer.weight().value().device().clone();
-                let parameters: Vec<(String, &mut Parameter<T>)> = adapter.parameters_mut();
-                parameters.into_iter().try_for_each(|(_, parameter)| parameter.to_device(&device))?;
+                adapter.to_device(layer.weight().value().device())?;
                 layer.attach_boxed(name, adapter)?;
             }
         }
-        for (own_name, buffer) in model.buffers() {
+        for (own_name, buffer) in own_buffers(model) {
             self.own.remove(&own_name).map_or(Ok(()), |value| buffer.set(value))?;
         }
         for (own_name, parameter) in own_parameters_mut(model) {

@@ -108,7 +108,7 @@ impl LoadAdapter {
 fn required<T: Scalar, M: Module<T> + ?Sized>(config: &Config, format: Format, model: &M) -> Required {
     let mut required = Required::default();
     match format {
-        Format::Lora { .. } => {
+        Format::Lora { .. } | Format::AdaLora => {
             let names = model.layers().into_iter().map(|(name, _)| name);
             required.layers.extend(names.filter(|name| config.targets(name) == Some(true)));
         }

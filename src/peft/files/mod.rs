@@ -1,7 +1,7 @@
 //! Adapters on the disk: a folder as Hugging Face's PEFT has it, and the files of other programs.
 //!
 //! [`save`] and [`load`] use PEFT's folder, `adapter_config.json` beside `adapter_model.safetensors`, with tensors named
-//! `base_model.model.LAYER.PART`. LoRA, rsLoRA and DoRA are what stock PEFT writes and reads; FLoRA has parts of its own
+//! `base_model.model.LAYER.PART`. LoRA, rsLoRA, DoRA and AdaLoRA are what stock PEFT writes and reads; FLoRA has parts of its own
 //! in the same folder (`flora_G`, `flora_A.0`, ..) and a `peft_type` of its own, which stock PEFT refuses instead of
 //! misreading it; so have bottlenecks (`adapter_down`, `adapter_up`), which stock PEFT does not know. Heads and biases that were trained are saved with the adapters.
 //!
@@ -23,9 +23,11 @@
 //! | `load.rs`, `save.rs` | [`LoadAdapter`], [`SaveAdapter`] |
 //! | `config.rs`, `describe.rs` | `adapter_config.json`; what it says of a model |
 //! | `format.rs` | the names of parts, method by method |
+//! | `adalora.rs` | AdaLoRA: what was pruned, and its configuration |
 //! | `layout.rs` | reading any of these files: what belongs where, and what does not |
 //! | `lycoris.rs`, `adapterhub.rs`, `authors.rs`, `plain.rs` | other programs, and what they compute alike |
 
+mod adalora;
 pub mod adapterhub;
 pub mod authors;
 mod config;

@@ -1,10 +1,10 @@
 //! [`SaveAdapter`]: the adapters of a model into a folder.
 
 use super::{
-    TENSORS,
+    TENSORS, adalora,
     describe::{Described, biases, config_of, modules_of, own_key, targets_of, whole_modules},
     format::{Known, PREFIX},
-    layout::{joined, own_tensors},
+    layout::{joined, own_buffers, own_tensors},
     plain::{MERGED, check_plain},
 };
 use crate::{
@@ -69,7 +69,8 @@ impl SaveAdapter {
 
     /// Only what stock PEFT computes with as it is computed here; FLoRA is written as LoRA
     /// ([`to_lora`](crate::peft::FloraAdapter::to_lora)). What PEFT does not have is an error: several groups,
-    /// dilation, padding that is not zeros, transposed convolutions, other forms of LoRA, bottlenecks. For updates of weights write
+    /// dilation, padding that is not zeros, transposed convolutions, other forms of LoRA, AdaLoRA of embeddings and of convolutions
+    /// of one or three spatial modes, bottlenecks. For updates of weights write
     /// [merged weights](crate::peft::merge).
     pub fn for_peft(self) -> Self {
         Self { for_peft: true, ..self }
@@ -148,7 +149,7 @@ impl SaveAdapter {
         let parameters = own_parameters(model).into_iter();
         let parameters = parameters.filter(|(name, parameter)| parameter.trains() || kept.contains(name));
         let parameters = parameters.map(|(name, parameter)| (name, parameter.value().clone()));
-        Ok(parameters.chain(model.buffers().into_iter().map(|(name, buffer)| (name, buffer.value()))).collect())
+        Ok(parameters.chain(own_buffers(model).into_iter().map(|(name, buffer)| (name, buffer.value()))).collect())
     }
 }
 
@@ -182,6 +183,7 @@ impl<'a, T: Scalar> Attached<'a, T> {
             check_plain("save", &site)?;
             match known {
                 Known::Flora(flora) => converted = Some(flora.to_lora(&site)?),
+                Known::AdaLora(_) => adalora::check_there(&site)?,
                 other if other.format(&site).peft_type() == "LORA" => {}
                 _ => {
                     let message =

@@ -192,9 +192,9 @@ impl<T: Scalar> LoraAdapter<T> {
     }
 
     /// A parameter as a matrix of one mode against all others, that mode first.
-    fn matrix(v: &Var<T>, mode: usize) -> Result<Var<T>> {
+    pub(in crate::peft) fn matrix(v: &Var<T>, mode: usize) -> Result<Var<T>> {
         let size = v.shape()[mode];
-        let others = v.len() / size.max(1);
+        let others = v.shape().iter().enumerate().filter(|&(other, _)| other != mode).map(|(_, &size)| size).product();
         if mode == 0 { v.reshape([size, others]) } else { v.reshape([others, size])?.permute(&[1, 0]) }
     }
 }

@@ -46,7 +46,7 @@ use std::{any::Any, collections::BTreeMap};
 /// # Errors
 /// [`ErrorKind::Value`] where no layer has an adapter of the name, where one is not finite, and for a tolerance that is none; those of
 /// [`Flora::ranks`](crate::peft::Flora::ranks); [`ErrorKind::Unsupported`] where an adapter is neither FLoRA nor LoRA: DoRA's lengths and bottlenecks are no tensors of low
-/// rank. Nothing is changed then.
+/// rank, and AdaLoRA has a [budget](crate::peft::AdaLora) ([`combine`](crate::peft::combine) of it alone is a LoRA). Nothing is changed then.
 pub fn compress<T: Scalar>(
     model: &mut (impl Module<T> + ?Sized),
     name: &str,
@@ -95,7 +95,7 @@ impl<T: Scalar> Smaller<T> {
             let (smaller, lost) = smaller_lora(lora, target)?;
             (vec![lora.rank()], vec![smaller.rank()], Self::Lora(smaller), lost)
         } else {
-            let message = "the adapter is neither FLoRA nor LoRA, whose updates alone have ranks to lower";
+            let message = "the adapter is neither FLoRA nor LoRA, whose ranks alone are lowered here";
             return Err(Error::new(ErrorKind::Unsupported, "compress", message));
         };
         let (name, shape) = (site.name().to_string(), site.shape().to_vec());

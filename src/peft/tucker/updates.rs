@@ -7,6 +7,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     nn::{Module, Operation, WeightAdapter},
     peft::{
+        adalora::AdaLoraAdapter,
         flora::FloraAdapter,
         lora::{LoraAdapter, LoraForm},
         site::Site,
@@ -147,7 +148,8 @@ fn tucker_of<T: Scalar>(site: &Site<'_>, adapter: &dyn WeightAdapter<T>) -> Resu
     if let Some(flora) = any.downcast_ref::<FloraAdapter<T>>() {
         return flora.tucker().map(Some);
     }
-    let Some(lora) = any.downcast_ref::<LoraAdapter<T>>() else { return Ok(None) };
+    let folded = any.downcast_ref::<AdaLoraAdapter<T>>().map(AdaLoraAdapter::to_lora).transpose()?;
+    let Some(lora) = folded.as_ref().or(any.downcast_ref::<LoraAdapter<T>>()) else { return Ok(None) };
     let matrix = site.shape().len() == 2;
     if !matrix && lora.form() != LoraForm::Channels {
         return Ok(None);
