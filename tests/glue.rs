@@ -104,6 +104,20 @@ fn a_run_leaves_an_adapter_a_model_and_predictions() -> Result {
     assert_eq!(model.labels(), 2);
     assert_eq!(Task::Sst2.scores(&dev.logits(&*model, 4)?, &dev)?.get("accuracy"), Some(accuracy));
 
+    // Norms of updates are recorded where that is asked for, with every method that has updates.
+    for method in ["dora", "lora"] {
+        let line =
+            case.json(&format!("{FINETUNE} --out {method} --method {method} --epochs 1 --first 16 --updates"))?;
+        assert!(
+            line["update_norm"].as_f64() > Some(0.0) && line["amplification"].is_number() == (method == "lora"),
+            "{line}"
+        );
+    }
+    case.fails(
+        &format!("{FINETUNE} --out full --method full --epochs 1 --first 16 --updates"),
+        &["\"full\" has no updates of weights to record"],
+    )?;
+
     // What a run began with, it goes on with.
     case.fails(&format!("{words} --resume --max-length 9"), &["max_length was 32 and is 9"])?;
     case.fails(&words, &["run"])

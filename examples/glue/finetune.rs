@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 use tenfold::{
-    Device, Result,
+    Device, Error, ErrorKind, Result,
     autodiff::Var,
     hub::{self, TEXT_MODEL},
     models::{TextArchitecture, TextClassifier},
@@ -48,6 +48,10 @@ pub struct Arguments {
     /// Drop entries of the pooled state with this probability [default: the paper's for the task].
     #[arg(long)]
     classifier_dropout: Option<f64>,
+    /// Record at every evaluation how far updates have moved the weights, the mean norm over layers, and how strongly they amplify directions
+    /// (the feature amplification factor of LoRA's paper).
+    #[arg(long)]
+    updates: bool,
     #[command(flatten)]
     method: MethodArguments,
     #[command(flatten)]
@@ -67,6 +71,10 @@ impl Arguments {
         let defaults = Defaults::of(self.data.task()?);
         let recipe = defaults.recipe(self.method.recipe());
         let method = recipe.build()?;
+        if self.updates && !updates_weights(&*method) {
+            let message = format!("{:?} has no updates of weights to record", method.name());
+            return Err(Error::new(ErrorKind::Unsupported, "--updates", message));
+        }
         let folder = hub::locate(&self.model, &TEXT_MODEL)?;
         let tokenizer = Tokenizer::open(&folder)?;
         let mut model = TextArchitecture::open(&folder)?;
@@ -85,7 +93,7 @@ impl Arguments {
             print_ranks(&model)?;
         }
         let finished = report.stopped != Stop::Interrupted;
-        let scores = if finished { Some(evaluate(&model, &data, pace.batch)?) } else { None };
+        let scores = if finished { Some(self.evaluate(&model, &data, pace.batch)?) } else { None };
         if finished {
             self.write(&mut model, &*method, &data, &pace)?;
         }
@@ -151,10 +159,21 @@ impl Arguments {
             model,
             &data.train,
             |model, batch: TextBatch, mode| with_penalty(self.loss(model, &batch, mode, device)?, adalora, model),
-            |model| evaluate(model, data, pace.batch),
+            |model| self.evaluate(model, data, pace.batch),
             |event| terminal.watch(event),
             &mut adalora.map(AdaLora::allocator).transpose()?,
         )
+    }
+
+    /// The task's scores on dev, and what is recorded besides.
+    fn evaluate(&self, model: &Model, data: &Data, batch: usize) -> Result<Scores> {
+        let scores = evaluate(model, data, batch)?;
+        if !self.updates {
+            return Ok(scores);
+        }
+        let updates = peft::updates(model, "default")?;
+        let scores = scores.with("update_norm", updates.mean_norm());
+        Ok(updates.mean_amplification().map_or(scores.clone(), |factor| scores.with("amplification", factor)))
     }
 
     /// Adapter, predictions, and the whole model, unless it has bottlenecks, which are no part of a published architecture.

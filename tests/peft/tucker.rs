@@ -343,6 +343,7 @@ fn what_is_seen_is_that_of_the_dense_update() {
         let seen = Tucker::project(&weight.permute(&site.axes()).unwrap(), bases).unwrap().core().norm().unwrap();
         let factor = row.amplification.unwrap();
         assert!((factor - norm / seen).abs() < 1e-8 * factor, "{what}: {factor} and {}", norm / seen);
+        assert_eq!((found.mean_norm(), found.mean_amplification()), (row.norm, row.amplification));
         // Ranks for a tolerance are those with which HOSVD's modes lose no more, each by itself.
         for tolerance in [0.0, 0.1, 0.5] {
             for (mode, rank) in row.ranks(tolerance).into_iter().enumerate() {

@@ -178,6 +178,19 @@ fn tucker_of<T: Scalar>(site: &Site<'_>, adapter: &dyn WeightAdapter<T>) -> Resu
     Tucker::new(scaled(&core)?, factors.collect::<Result<_>>()?).map(Some)
 }
 
+impl Updates {
+    /// The mean of $\lVert \Delta \rVert_F$ over layers.
+    pub fn mean_norm(&self) -> f64 {
+        self.rows.iter().map(|row| row.norm).sum::<f64>() / self.rows.len().max(1) as f64
+    }
+
+    /// The mean of the amplification factors over the layers that have one; `None` where none has.
+    pub fn mean_amplification(&self) -> Option<f64> {
+        let factors: Vec<f64> = self.rows.iter().filter_map(|row| row.amplification).collect();
+        (!factors.is_empty()).then(|| factors.iter().sum::<f64>() / factors.len() as f64)
+    }
+}
+
 impl fmt::Display for Updates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = self.rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).max(5);
