@@ -8,7 +8,7 @@
 
 use super::{
     config::{self, FILE},
-    format::Known,
+    format::{DOWN, Known, UP},
     layout::{self, Layout, LoadedAdapter, Place, Required, Shapes},
 };
 use crate::{
@@ -31,11 +31,6 @@ const HEAD: &str = "model_head.safetensors";
 
 /// The norm that a bottleneck stands at, in the module that the library has it in.
 const NORM: &str = ".LayerNorm";
-
-const DOWN: &str = "adapter_down.0.weight";
-const DOWN_BIAS: &str = "adapter_down.0.bias";
-const UP: &str = "adapter_up.weight";
-const UP_BIAS: &str = "adapter_up.bias";
 
 /// `adapter_config.json` there.
 #[derive(Debug, Deserialize)]
@@ -152,10 +147,10 @@ pub fn save<T: Scalar, M: Module<T> + ?Sized>(model: &M, name: &str, folder: imp
         let Parts { down, down_bias, up, up_bias } = bottleneck.parts()?;
         let bias = |bias: Option<Tensor<T, Ix1>>, n: usize| bias.map_or_else(|| Tensor::zeros([n]), Ok);
         let named = |part: &str| format!("{module}.adapters.{name}.{part}");
-        file.insert(&named(DOWN_BIAS), &bias(down_bias, down.shape()[0])?)?;
-        file.insert(&named(UP_BIAS), &bias(up_bias, up.shape()[0])?)?;
-        file.insert(&named(DOWN), &down)?;
-        file.insert(&named(UP), &up)?;
+        file.insert(&named(DOWN[1]), &bias(down_bias, down.shape()[0])?)?;
+        file.insert(&named(UP[1]), &bias(up_bias, up.shape()[0])?)?;
+        file.insert(&named(DOWN[0]), &down)?;
+        file.insert(&named(UP[0]), &up)?;
     }
     let Some(first) = first else {
         return Err(Error::new(ErrorKind::Value, "adapterhub::save", format!("no layer has an adapter {name:?}")));
@@ -239,7 +234,7 @@ struct Theirs {
 impl<T: Scalar> Layout<T> for Theirs {
     fn place(&self, name: &str) -> Result<Option<Place>> {
         let Some((module, part)) = name.split_once(self.within.as_str()) else { return Ok(None) };
-        if ![DOWN, DOWN_BIAS, UP, UP_BIAS].contains(&part) {
+        if !DOWN.iter().chain(&UP).any(|name| *name == part) {
             return Ok(None);
         }
         let norm = format!("{module}{NORM}");
@@ -253,9 +248,9 @@ impl<T: Scalar> Layout<T> for Theirs {
     }
 
     fn parts(&self, site: &Site<'_>, held: &Shapes) -> Result<Shapes> {
-        let (width, size) = (site.entries(), held.get(DOWN).and_then(|down| down.first()).copied().unwrap_or(1));
+        let (width, size) = (site.entries(), held.get(DOWN[0]).and_then(|down| down.first()).copied().unwrap_or(1));
         let parts =
-            [(DOWN, vec![size, width]), (DOWN_BIAS, vec![size]), (UP, vec![width, size]), (UP_BIAS, vec![width])];
+            [(DOWN[0], vec![size, width]), (DOWN[1], vec![size]), (UP[0], vec![width, size]), (UP[1], vec![width])];
         Ok(parts.map(|(part, shape)| (part.to_string(), shape)).into())
     }
 
@@ -266,10 +261,10 @@ impl<T: Scalar> Layout<T> for Theirs {
             })
         };
         let parts = Parts {
-            down: take(DOWN)?.into_order()?,
-            down_bias: Some(take(DOWN_BIAS)?.into_order()?),
-            up: take(UP)?.into_order()?,
-            up_bias: Some(take(UP_BIAS)?.into_order()?),
+            down: take(DOWN[0])?.into_order()?,
+            down_bias: Some(take(DOWN[1])?.into_order()?),
+            up: take(UP[0])?.into_order()?,
+            up_bias: Some(take(UP[1])?.into_order()?),
         };
         Ok(Box::new(BottleneckAdapter::new(site, parts, self.activation, self.placement)?))
     }

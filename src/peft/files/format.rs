@@ -38,8 +38,9 @@ pub(super) const PREFIX: &str = "base_model.model.";
 const MAGNITUDE: &str = "lora_magnitude_vector";
 const CORE: &str = "flora_G";
 const FACTOR: &str = "flora_A.";
-const DOWN: [&str; 2] = ["adapter_down.0.weight", "adapter_down.0.bias"];
-const UP: [&str; 2] = ["adapter_up.weight", "adapter_up.bias"];
+/// A bottleneck's matrices and biases, as AdapterHub names them.
+pub(super) const DOWN: [&str; 2] = ["adapter_down.0.weight", "adapter_down.0.bias"];
+pub(super) const UP: [&str; 2] = ["adapter_up.weight", "adapter_up.bias"];
 
 /// What kind of adapters a folder holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
