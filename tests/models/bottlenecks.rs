@@ -10,7 +10,7 @@ use tenfold::{
     ErrorKind, Scalar, Tensor, TensorFile,
     autodiff::Var,
     models::{TextArchitecture, TextClassifier},
-    nn::{Layer, LayerNorm, Linear, Mode, Module, Parameter, ResidualNorm, Sublayer},
+    nn::{Activation, Layer, LayerNorm, Linear, Mode, Module, Parameter, ResidualNorm, Sublayer},
     peft::{self, Attach, Bottleneck, Flora, LoadAdapter, Lora, Method, Plan, SaveAdapter, Site, Targets, adapterhub},
 };
 
@@ -95,7 +95,9 @@ fn what_adapterhub_wrote_is_written_again() {
         for (key, value) in ours["config"].as_object().unwrap() {
             assert_eq!(value, &theirs["config"][key], "{key}");
         }
-        assert_eq!((&ours["name"], &ours["hidden_size"]), (&theirs["name"], &theirs["hidden_size"]));
+        for key in ["name", "hidden_size", "version"] {
+            assert_eq!(ours[key], theirs[key]);
+        }
     }
 }
 
@@ -322,6 +324,59 @@ fn damaged_folders_of_ones_own_are_refused() {
     refused("layer.1.output.LayerNorm", "layer.7.output.LayerNorm", ErrorKind::Format, "layer.1.output.LayerNorm");
     refused("\"bottlenecks\"", "\"others\"", ErrorKind::Format, "\"bottlenecks\" does not say");
     refused("\"BOTTLENECK\"", "\"FLORA\"", ErrorKind::Value, "adapter_down");
+}
+
+/// In folders without a version `gelu` is the one by a hyperbolic tangent, as the library has it.
+#[test]
+fn folders_of_the_librarys_predecessor() {
+    let out = tempfile::tempdir().unwrap();
+    let theirs = folder("bert", "houlsby");
+    std::fs::copy(theirs.join("adapter.safetensors"), out.path().join("adapter.safetensors")).unwrap();
+    let config = std::fs::read_to_string(theirs.join("adapter_config.json")).unwrap();
+    let old = config.replace(",\n  \"version\": \"adapters.1.3.0\"", "");
+    assert_ne!(old, config);
+    for (name, activation) in
+        [("gelu", Activation::GeluNew), ("gelu_orig", Activation::Gelu), ("relu", Activation::Relu)]
+    {
+        let old = old.replace("\"gelu\"", &format!("{name:?}"));
+        std::fs::write(out.path().join("adapter_config.json"), old).unwrap();
+        let mut model = open::<f32>("bert");
+        adapterhub::load(&mut *model, "a", out.path()).unwrap();
+        let layers = model.layers();
+        let adapter = layers.iter().find_map(|(_, layer)| layer.adapters().get("a")).unwrap() as &dyn std::any::Any;
+        assert_eq!(adapter.downcast_ref::<peft::BottleneckAdapter<f32>>().unwrap().activation(), activation);
+    }
+}
+
+/// Needs a Python of its own, for the library takes an older transformers than the other tests do:
+/// `TENFOLD_ADAPTERS_PYTHON=python3 cargo test --test models -- --ignored adapterhub_reads`.
+#[test]
+#[ignore = "needs Python with AdapterHub's library; see the documentation of the test"]
+fn adapterhub_reads_what_is_written_here() {
+    let python = std::env::var("TENFOLD_ADAPTERS_PYTHON").expect("TENFOLD_ADAPTERS_PYTHON names a Python");
+    let out = tempfile::tempdir().unwrap();
+    for (case, kind, size) in
+        [("bert", "houlsby", 5), ("bert", "pfeiffer", 3), ("deberta_v3", "houlsby", 4), ("deberta_v3", "pfeiffer", 7)]
+    {
+        let mut model = open::<f32>(case);
+        Attach::new(&method(kind, size)).name("ours").apply(&mut *model).unwrap();
+        move_away_in_singles(&mut *model);
+        let folder = out.path().join(format!("{case}_{kind}"));
+        adapterhub::save(&*model, "ours", &folder).unwrap();
+        let logits = logits(&model, case);
+        TensorFile::new().with("logits", &logits).unwrap().save(folder.join("logits.safetensors")).unwrap();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models/read_adapters.py");
+        let status = std::process::Command::new(&python).arg(script).args([&fixture(case), &folder]).status().unwrap();
+        assert!(status.success(), "{case} {kind}");
+    }
+}
+
+fn move_away_in_singles(model: &mut dyn TextClassifier<f32>) {
+    let rng = &mut rand_chacha::ChaCha8Rng::from_seed([3; 32]);
+    for (_, parameter) in model.parameters_mut().into_iter().filter(|(_, parameter)| parameter.trains()) {
+        let start: Tensor<f32> = Tensor::normal(parameter.shape().to_vec(), rng).unwrap();
+        parameter.set(start.scale(0.3).unwrap()).unwrap();
+    }
 }
 
 /// A place of one's own: both placements by their formula, and their gradients by finite differences.

@@ -29,6 +29,9 @@ use std::{collections::BTreeMap, io::Write, path::Path};
 const TENSORS: &str = "adapter.safetensors";
 const HEAD: &str = "model_head.safetensors";
 
+/// The version of the library whose folders these are. It has to be in the file: without one `gelu` means something else.
+const VERSION: &str = "adapters.1.3.0";
+
 /// The norm that a bottleneck stands at, in the module that the library has it in.
 const NORM: &str = ".LayerNorm";
 
@@ -37,6 +40,8 @@ const NORM: &str = ".LayerNorm";
 struct File {
     name: String,
     config: Config,
+    /// The library's, which the folders of its predecessor do not have.
+    version: Option<String>,
 }
 
 /// What decides about the numbers, under the library's names.
@@ -87,8 +92,13 @@ impl Config {
         if self.original_ln_before { Placement::Normalised } else { Placement::Result }
     }
 
-    fn activation(&self, origin: &Origin<'_>) -> Result<Activation> {
-        serde_json::from_value(Value::String(self.non_linearity.clone())).map_err(|_| {
+    fn activation(&self, origin: &Origin<'_>, old: bool) -> Result<Activation> {
+        let name = match self.non_linearity.as_str() {
+            "gelu" if old => "gelu_new",
+            "gelu_orig" if old => "gelu",
+            other => other,
+        };
+        serde_json::from_value(Value::String(name.to_string())).map_err(|_| {
             let message = format!("\"non_linearity\" is {:?}, which is not here", self.non_linearity);
             origin.error(ErrorKind::Unsupported, message)
         })
@@ -171,7 +181,8 @@ pub fn save<T: Scalar, M: Module<T> + ?Sized>(model: &M, name: &str, folder: imp
     let folder = folder.as_ref();
     std::fs::create_dir_all(folder).map_err(|e| Origin::file("adapterhub::save", folder).io(e))?;
     file.save(folder.join(TENSORS))?;
-    let (path, text) = (folder.join(FILE), json!({ "name": name, "hidden_size": width, "config": config }));
+    let (path, text) =
+        (folder.join(FILE), json!({ "name": name, "hidden_size": width, "config": config, "version": VERSION }));
     let origin = Origin::file("adapterhub::save", &path);
     write_atomically("adapterhub::save", &path, |writer| writeln!(writer, "{text:#}").map_err(|e| origin.io(e)))
 }
@@ -203,9 +214,9 @@ pub fn load<T: Scalar, M: Module<T> + ?Sized>(
     let folder = folder.as_ref();
     let (described, path, head) = (folder.join(FILE), folder.join(TENSORS), folder.join(HEAD));
     let origin = Origin::file("adapterhub::load", &described);
-    let File { name: theirs, config } = config::json(&origin)?;
+    let File { name: theirs, config, version } = config::json(&origin)?;
     config.check(&origin)?;
-    let (placement, activation) = (config.placement(), config.activation(&origin)?);
+    let (placement, activation) = (config.placement(), config.activation(&origin, version.is_none())?);
     let origin = Origin::file("adapterhub::load", &path);
     if !path.is_file() && folder.join("pytorch_adapter.bin").is_file() {
         let message = "is not there, and pytorch_adapter.bin is a pickle, which may run code when it is read; save the adapter again with \
