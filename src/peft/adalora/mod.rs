@@ -57,6 +57,9 @@ pub(super) const RAISED: f64 = 1e-5;
 ///    [`Trainer::fit_along`](crate::train::Trainer::fit_along), or called by hand;
 /// 2. **the penalty** that keeps $P$ and $Q$ near orthonormal, from [`penalty`](AdaLora::penalty), added to the loss.
 ///
+/// $\lambda_i$ is one number, which an optimiser such as AdamW moves by about its rate a step, however large the matrices are: short runs want a larger
+/// scale than LoRA does.
+///
 /// Without the allocator it is a LoRA with a factor in the middle. A triplet that was pruned stays in memory; files
 /// leave it out ([`save`](super::save)), and so what is [loaded](super::load) is as small as it became.
 ///
