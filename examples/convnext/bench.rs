@@ -58,7 +58,8 @@ impl Arguments {
         let rng = &mut ChaCha8Rng::seed_from_u64(1);
         let images = Var::constant(Tensor::normal([self.batch, side, side, 3], rng)?.to_device(&device)?);
         let labels = Tensor::from_fn([self.batch], |i| (i[0] * 7919 % 1000) as u32)?.to_device(&device)?;
-        let seconds = seconds_of_steps(&mut model, self.steps, |model, mode| {
+        let adalora = self.method.recipe().adalora();
+        let seconds = seconds_of_steps(&mut model, adalora.as_ref(), self.steps, |model, mode| {
             model.forward(&images, mode)?.cross_entropy(&labels, CrossEntropy::default())
         })?;
         let (median, trainable, memory) = (seconds[seconds.len() / 2], model.count().trainable, peak_memory());

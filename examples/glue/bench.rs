@@ -61,7 +61,8 @@ impl Arguments {
         let ids = Tensor::from_fn(shape, |i| ((i[0] * self.tokens + i[1]) * 7919 % words) as u32)?;
         let tokens = Tokens::new(ids, Tensor::zeros(shape)?, &Tensor::full(shape, 1)?)?.to_device(&device)?;
         let labels = Tensor::from_fn([self.batch], |i| (i[0] % 2) as u32)?.to_device(&device)?;
-        let seconds = seconds_of_steps(&mut model, self.steps, |model, mode| {
+        let adalora = self.method.recipe().adalora();
+        let seconds = seconds_of_steps(&mut model, adalora.as_ref(), self.steps, |model, mode| {
             model.forward(&tokens, mode)?.cross_entropy(&labels, CrossEntropy::default())
         })?;
         let (median, trainable, memory) = (seconds[seconds.len() / 2], model.count().trainable, peak_memory());
