@@ -2,7 +2,7 @@
 
 use crate::{
     error::Result,
-    nn::{Init, Layer, Module, Operation},
+    nn::{Init, Layer, Module},
     scalar::Scalar,
 };
 use rand::Rng;
@@ -14,7 +14,7 @@ pub(super) fn draw<T: Scalar, R: Rng + ?Sized>(
     rng: &mut R,
 ) -> Result<()> {
     for (_, layer) in model.layers_mut() {
-        if matches!(layer.operation(), Operation::Residual(_)) {
+        if !layer.operation().maps() {
             continue;
         }
         let weight = start(layer).tensor(layer.weight().shape(), rng)?;

@@ -75,6 +75,13 @@ pub enum Operation<'a> {
     Residual(Sublayer),
 }
 
+impl Operation<'_> {
+    /// Whether the weight maps inputs to outputs; that of a norm does not.
+    pub fn maps(&self) -> bool {
+        !matches!(self, Self::Residual(_))
+    }
+}
+
 /// The two parts of a transformer's block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -44,7 +44,7 @@ pub trait Method<T: Scalar>: fmt::Debug + Send + Sync {
 
     /// Whether it attaches to layers of this kind: to all that map inputs to outputs, unless it says otherwise.
     fn fits(&self, operation: Operation<'_>) -> bool {
-        !matches!(operation, Operation::Residual(_))
+        operation.maps()
     }
 
     /// Whether a parameter of the model itself trains, by its name.

@@ -100,17 +100,15 @@ impl<'a> Site<'a> {
 
     /// An error at a norm, whose weight is no map from inputs to outputs.
     pub(super) fn check_maps(&self, method: &'static str) -> Result<()> {
-        match self.operation {
-            Operation::Residual(_) => {
-                let message = format!(
-                    "layer {:?} adds and normalises, and its weight {:?} has no inputs and outputs; a bottleneck goes there, an update of \
-                     weights to linear layers, embeddings and convolutions",
-                    self.name, self.shape
-                );
-                Err(Error::new(ErrorKind::Unsupported, method, message))
-            }
-            _ => Ok(()),
+        if self.operation.maps() {
+            return Ok(());
         }
+        let message = format!(
+            "layer {:?} adds and normalises, and its weight {:?} has no inputs and outputs; a bottleneck goes there, an update of weights to \
+             linear layers, embeddings and convolutions",
+            self.name, self.shape
+        );
+        Err(Error::new(ErrorKind::Unsupported, method, message))
     }
 
     /// The size of each mode, in the order input, output, kernel.

@@ -1,11 +1,11 @@
 //! [`BottleneckAdapter`]: one bottleneck.
 
-use super::Placement;
+use super::{Placement, width_at};
 use crate::{
     autodiff::Var,
     error::{Error, ErrorKind, Result},
     module,
-    nn::{Activation, Call, Contribution, Mode, Operation, Parameter, WeightAdapter},
+    nn::{Activation, Call, Contribution, Mode, Parameter, WeightAdapter},
     peft::site::Site,
     scalar::Scalar,
     tensor::Tensor,
@@ -73,10 +73,7 @@ impl<T: Scalar> BottleneckAdapter<T> {
     /// [`ErrorKind::Unsupported`] where the site is no [`ResidualNorm`](crate::nn::ResidualNorm); [`ErrorKind::Shape`] where shapes do not
     /// belong together.
     pub fn new(site: &Site<'_>, parts: Parts<T>, activation: Activation, placement: Placement) -> Result<Self> {
-        let (&[width], Operation::Residual(_)) = (site.shape(), site.operation()) else {
-            let message = format!("layer {:?} is no nn::ResidualNorm, where bottlenecks stand", site.name());
-            return Err(Error::new(ErrorKind::Unsupported, "BottleneckAdapter::new", message));
-        };
+        let width = width_at("BottleneckAdapter::new", site)?;
         let Parts { down, down_bias, up, up_bias } = parts;
         let size = down.shape()[0];
         let bias_fits = |bias: &Option<Tensor<T, Ix1>>, n| bias.as_ref().is_none_or(|bias| bias.shape() == [n]);

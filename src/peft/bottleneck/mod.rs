@@ -113,13 +113,7 @@ impl Bottleneck {
 
     /// The width of the states at a site.
     fn width(&self, site: &Site<'_>) -> Result<usize> {
-        let (&[width], Operation::Residual(_)) = (site.shape(), site.operation()) else {
-            let message = format!(
-                "layer {:?} is no place where a sub-layer's result joins the states, which bottlenecks need (nn::ResidualNorm)",
-                site.name()
-            );
-            return Err(Error::new(ErrorKind::Unsupported, self.title(), message));
-        };
+        let width = width_at(self.title(), site)?;
         if self.size == 0 {
             let message = format!("layer {:?}: a bottleneck of size 0; the smallest is 1", site.name());
             return Err(Error::new(ErrorKind::Rank, self.title(), message));
@@ -131,6 +125,20 @@ impl Bottleneck {
         match self.placement {
             Placement::Result => "hadapter",
             Placement::Normalised => "padapter",
+        }
+    }
+}
+
+/// The width of the states where bottlenecks may stand.
+fn width_at(operation: &'static str, site: &Site<'_>) -> Result<usize> {
+    match (site.shape(), site.operation()) {
+        (&[width], Operation::Residual(_)) => Ok(width),
+        _ => {
+            let message = format!(
+                "layer {:?} is no place where a sub-layer's result joins the states, which bottlenecks need (nn::ResidualNorm)",
+                site.name()
+            );
+            Err(Error::new(ErrorKind::Unsupported, operation, message))
         }
     }
 }

@@ -8,7 +8,7 @@
 
 use super::{
     config::{self, FILE},
-    format::{DOWN, Known, UP},
+    format::{DOWN, Known, UP, bottleneck_parts, bottleneck_shapes},
     layout::{self, Layout, LoadedAdapter, Place, Required, Shapes},
 };
 use crate::{
@@ -259,24 +259,17 @@ impl<T: Scalar> Layout<T> for Theirs {
     }
 
     fn parts(&self, site: &Site<'_>, held: &Shapes) -> Result<Shapes> {
-        let (width, size) = (site.entries(), held.get(DOWN[0]).and_then(|down| down.first()).copied().unwrap_or(1));
-        let parts =
-            [(DOWN[0], vec![size, width]), (DOWN[1], vec![size]), (UP[0], vec![width, size]), (UP[1], vec![width])];
-        Ok(parts.map(|(part, shape)| (part.to_string(), shape)).into())
+        let size = held.get(DOWN[0]).and_then(|down| down.first()).copied().unwrap_or(1);
+        Ok(bottleneck_shapes(size, site.entries(), [true; 2]))
     }
 
     fn adapter(&self, site: &Site<'_>, mut parts: BTreeMap<String, Tensor<T>>) -> Result<Box<dyn WeightAdapter<T>>> {
-        let mut take = |part: &str| {
+        let take = |part: &str| {
             parts.remove(part).ok_or_else(|| {
                 Error::new(ErrorKind::Value, "adapterhub::load", format!("layer {:?} has no {part:?}", site.name()))
             })
         };
-        let parts = Parts {
-            down: take(DOWN[0])?.into_order()?,
-            down_bias: Some(take(DOWN[1])?.into_order()?),
-            up: take(UP[0])?.into_order()?,
-            up_bias: Some(take(UP[1])?.into_order()?),
-        };
+        let parts = bottleneck_parts(take, [true; 2])?;
         Ok(Box::new(BottleneckAdapter::new(site, parts, self.activation, self.placement)?))
     }
 }

@@ -119,6 +119,26 @@ impl<'a, T: Scalar> Known<'a, T> {
     }
 }
 
+/// The shapes of a bottleneck's tensors, with biases or without.
+pub(super) fn bottleneck_shapes(size: usize, width: usize, biases: [bool; 2]) -> Shapes {
+    let sides = [(DOWN, [size, width]), (UP, [width, size])].into_iter().zip(biases);
+    let each = sides.flat_map(|(([weight, bias], shape), has_bias)| {
+        let bias = has_bias.then(|| (bias.to_string(), vec![shape[0]]));
+        bias.into_iter().chain([(weight.to_string(), shape.to_vec())])
+    });
+    each.collect()
+}
+
+/// A bottleneck's tensors, taken by their names.
+pub(super) fn bottleneck_parts<T: Scalar>(
+    mut take: impl FnMut(&str) -> Result<Tensor<T>>,
+    biases: [bool; 2],
+) -> Result<Parts<T>> {
+    let [down, up] = [take(DOWN[0])?.into_order()?, take(UP[0])?.into_order()?];
+    let mut bias = |name: &str, has: bool| if has { take(name)?.into_order().map(Some) } else { Ok(None) };
+    Ok(Parts { down, down_bias: bias(DOWN[1], biases[0])?, up, up_bias: bias(UP[1], biases[1])? })
+}
+
 /// What PEFT calls A and B.
 fn lora_names(site: &Site<'_>) -> [&'static str; 2] {
     match site.operation() {
@@ -326,13 +346,8 @@ impl<T: Scalar> Layout<T> for Folder<'_> {
                 Ok(factors.chain([(CORE.to_string(), ranks.clone())]).collect())
             }
             Format::Bottleneck => {
-                let (layer, width) = (self.bottleneck(site.name())?, site.entries());
-                let [down, up] = [(DOWN, [layer.size, width]), (UP, [width, layer.size])];
-                let each = [down, up].into_iter().zip(layer.biases).flat_map(|(([weight, bias], shape), has_bias)| {
-                    let bias = has_bias.then(|| (bias.to_string(), vec![shape[0]]));
-                    bias.into_iter().chain([(weight.to_string(), shape.to_vec())])
-                });
-                Ok(each.collect())
+                let layer = self.bottleneck(site.name())?;
+                Ok(bottleneck_shapes(layer.size, site.entries(), layer.biases))
             }
             Format::Parameters => Ok(Shapes::new()),
         }
@@ -370,10 +385,7 @@ impl<T: Scalar> Layout<T> for Folder<'_> {
             }
             Format::Bottleneck => {
                 let layer = self.bottleneck(site.name())?;
-                let [down, up] = [take(DOWN[0])?.into_order()?, take(UP[0])?.into_order()?];
-                let mut bias = |name: &str, has: bool| if has { take(name)?.into_order().map(Some) } else { Ok(None) };
-                let [down_bias, up_bias] = [bias(DOWN[1], layer.biases[0])?, bias(UP[1], layer.biases[1])?];
-                let parts = Parts { down, down_bias, up, up_bias };
+                let parts = bottleneck_parts(take, layer.biases)?;
                 Ok(Box::new(BottleneckAdapter::new(site, parts, layer.activation, layer.placement)?))
             }
             Format::Parameters => {

@@ -4,7 +4,7 @@ use super::{Truncated, TruncatedRow, Truncation, in_mode_order, truncated_dense}
 use crate::{
     autodiff::without_gradients,
     error::{Error, ErrorKind, Result},
-    nn::{Layer, Module, Operation},
+    nn::Module,
     peft::{
         attach::{own_parameters, own_parameters_mut},
         flora::FloraAdapter,
@@ -156,8 +156,7 @@ impl Distil {
         base: &B,
         tuned: &M,
     ) -> Result<Vec<(String, Option<Tensor<T>>)>> {
-        let maps = |layer: &dyn Layer<T>| !matches!(layer.operation(), Operation::Residual(_));
-        let layers: Vec<_> = base.layers().into_iter().filter(|(_, layer)| maps(*layer)).collect();
+        let layers: Vec<_> = base.layers().into_iter().filter(|(_, layer)| layer.operation().maps()).collect();
         let names: Vec<String> = layers.iter().map(|(name, _)| name.clone()).collect();
         let meant: BTreeSet<String> = self.targets.owned(&names)?.into_iter().collect();
         let there: BTreeMap<String, _> = tuned.layers().into_iter().collect();
