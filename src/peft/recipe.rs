@@ -155,7 +155,7 @@ impl Recipe {
     }
 
     fn ranks_from_a_budget(&self) -> AdaLora {
-        let mut adalora = AdaLora::new(self.rank.unwrap_or(8));
+        let mut adalora = AdaLora::new(self.rank.unwrap_or(RANK));
         if let Some(scaling) = self.scaling {
             adalora = adalora.scaling(scaling);
         }

@@ -275,6 +275,11 @@ fn what_goes_over_and_what_does_not() {
     let training: Vec<String> =
         base.parameters().into_iter().filter(|(_, p)| p.trains()).map(|(name, _)| name).collect();
     assert!(training.iter().all(|name| name.starts_with("0.default.") || name.starts_with("2.")), "{training:?}");
+    // What is taken over whole is not adapted besides, whether it is excepted or not.
+    let mut same = model();
+    let all = Distil::new(Truncation::Ranks(Flora::new().rank(2))).keep(Targets::of(["2"]));
+    assert_eq!(all.apply(&mut same, &tuned).unwrap(), report);
+    assert!(same[2].adapters().is_empty() && same[2].weight().value() == tuned[2].weight().value());
     // It is saved like any other.
     let folder = tempfile::tempdir().unwrap();
     peft::save(&base, folder.path()).unwrap();

@@ -82,7 +82,8 @@ impl Distil {
         Self { targets, ..self }
     }
 
-    /// Parts that are taken over whole, a head or biases; they train with the adapters, and are saved with them.
+    /// Parts that are taken over whole, a head or biases; they train with the adapters, and are saved with them. Their weights get no
+    /// adapters.
     pub fn keep(self, parts: Targets) -> Self {
         Self { keep: Some(parts), ..self }
     }
@@ -111,7 +112,7 @@ impl Distil {
         let theirs: BTreeMap<String, _> = own_parameters(tuned).into_iter().collect();
         check_same(&*base, &theirs)?;
         let (mut differences, mut unchanged) = (Vec::new(), Vec::new());
-        for (name, difference) in self.differences(&*base, tuned)? {
+        for (name, difference) in self.differences(&*base, tuned, &kept)? {
             match difference {
                 Some(difference) => differences.push((name, difference)),
                 None => unchanged.push(name),
@@ -150,18 +151,20 @@ impl Distil {
         Ok(Distilled { truncated: Truncated { rows }, unchanged, kept: kept.into_iter().collect(), left })
     }
 
-    /// The layers that are meant, in the order of the model, with their updates; `None` where nothing differs.
+    /// The layers that are meant and whose weights are not kept, in the order of the model, with their updates; `None` where nothing differs.
     fn differences<T: Scalar, B: Module<T> + ?Sized, M: Module<T> + ?Sized>(
         &self,
         base: &B,
         tuned: &M,
+        kept: &BTreeSet<String>,
     ) -> Result<Vec<(String, Option<Tensor<T>>)>> {
         let layers: Vec<_> = base.layers().into_iter().filter(|(_, layer)| layer.operation().maps()).collect();
         let names: Vec<String> = layers.iter().map(|(name, _)| name.clone()).collect();
         let meant: BTreeSet<String> = self.targets.owned(&names)?.into_iter().collect();
         let there: BTreeMap<String, _> = tuned.layers().into_iter().collect();
         let mut differences = Vec::new();
-        for (name, layer) in layers.into_iter().filter(|(name, _)| meant.contains(name)) {
+        let adapted = |name: &String| meant.contains(name) && !kept.contains(&weight_of(name));
+        for (name, layer) in layers.into_iter().filter(|(name, _)| adapted(name)) {
             if self.name.is_empty() || layer.adapters().get(&self.name).is_some() {
                 let message = format!("layer {name:?} has an adapter {:?} already, or the name is empty", self.name);
                 return Err(wrong(message));
