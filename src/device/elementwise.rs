@@ -38,6 +38,10 @@ pub(crate) enum Unary<T> {
     Sqrt,
     /// `1 / x`
     Recip,
+    /// 1, and 0 for NaN
+    Known,
+    /// `x`, and 0 for NaN
+    OrZero,
 }
 
 /// The entries of `source` in row-major order, in a block of their own.

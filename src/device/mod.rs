@@ -26,6 +26,7 @@
 //! | `attention.rs` | scaled dot-product attention | `cpu/attention.rs` | `cuda/attention.rs` |
 //! | `positions.rs` | scores looked up by relative position | `cpu/positions.rs` | `cuda/positions.rs` |
 //! | `optimizer.rs` | a step of an optimiser: all parameters in one pass | `cpu/optimizer.rs` | `cuda/optimizer.rs` |
+//! | `least_squares.rs` | rows of a factor from their normal equations, free or not negative | `cpu/least_squares.rs` | `cuda/least_squares.rs` |
 //! | `linalg.rs` | eigenvalues, SVD, QR, Cholesky of a matrix | `cpu/linalg.rs` | `cuda/linalg.rs` |
 //!
 //! `layout.rs` says where the entries of a tensor lie in its block, `storage.rs` holds the block, `precision.rs` says in what a GPU computes products.
@@ -44,6 +45,7 @@ pub(crate) mod gather;
 pub(crate) mod gemm;
 pub(crate) mod gram;
 pub(crate) mod layout;
+pub(crate) mod least_squares;
 pub(crate) mod linalg;
 pub(crate) mod losses;
 pub(crate) mod max_pool;

@@ -138,6 +138,16 @@ impl<T: Scalar, D: Dimension> Tensor<T, D> {
     pub fn recip(&self) -> Result<Self> {
         self.unary(Unary::Recip)
     }
+
+    /// 1 where there is a number, 0 where there is NaN.
+    pub(crate) fn known(&self) -> Result<Self> {
+        self.unary(Unary::Known)
+    }
+
+    /// 0 in the place of NaN.
+    pub(crate) fn nan_to_zero(&self) -> Result<Self> {
+        self.unary(Unary::OrZero)
+    }
 }
 
 /// Both operands seen under their common shape; `None` where there is none.

@@ -216,6 +216,8 @@ pub(crate) fn unary<T: Scalar>(cpu: &Cpu, f: Unary<T>, source: &[T], layout: &La
         Unary::Abs => map(cpu, source, layout, out, |x| x.abs()),
         Unary::Sqrt => map(cpu, source, layout, out, |x| x.sqrt()),
         Unary::Recip => map(cpu, source, layout, out, |x| x.recip()),
+        Unary::Known => map(cpu, source, layout, out, |x: T| if x.is_nan() { T::zero() } else { T::one() }),
+        Unary::OrZero => map(cpu, source, layout, out, |x: T| if x.is_nan() { T::zero() } else { x }),
     }
 }
 

@@ -18,6 +18,7 @@ mod fork_join;
 pub(crate) mod gather;
 pub(crate) mod gemm;
 pub(crate) mod gram;
+pub(crate) mod least_squares;
 pub(crate) mod linalg;
 pub(crate) mod losses;
 pub(crate) mod math;

@@ -27,6 +27,7 @@ pub(crate) enum Source {
     Depthwise,
     Attention,
     Linalg,
+    LeastSquares,
     /// A kernel that fails.
     #[cfg(test)]
     Faulty,
@@ -53,6 +54,7 @@ impl Source {
         Source::Depthwise,
         Source::Attention,
         Source::Linalg,
+        Source::LeastSquares,
         Source::Faulty,
     ];
 
@@ -76,6 +78,7 @@ impl Source {
             Source::Depthwise => "depthwise",
             Source::Attention => "attention",
             Source::Linalg => "linalg",
+            Source::LeastSquares => "least_squares",
             #[cfg(test)]
             Source::Faulty => "faulty",
         }
@@ -102,6 +105,7 @@ impl Source {
             Source::Depthwise => include_str!("kernels/depthwise.cu"),
             Source::Attention => include_str!("kernels/attention.cu"),
             Source::Linalg => include_str!("kernels/linalg.cu"),
+            Source::LeastSquares => include_str!("kernels/least_squares.cu"),
             #[cfg(test)]
             Source::Faulty => super::faults::KERNEL,
         };

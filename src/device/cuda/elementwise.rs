@@ -178,6 +178,8 @@ fn unary_into<T: Scalar>(
         Unary::Abs => (2, T::zero()),
         Unary::Sqrt => (3, T::zero()),
         Unary::Recip => (4, T::zero()),
+        Unary::Known => (5, T::zero()),
+        Unary::OrZero => (6, T::zero()),
     };
     let name = format!("unary_{}", T::DTYPE);
     let out = Arg::Pointer(out.at(0));

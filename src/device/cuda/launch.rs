@@ -485,6 +485,8 @@ pub(crate) const KERNELS: &[(Source, &str, &str)] = &[
     (Source::Linalg, "cholesky_*", "ppi"),
     (Source::Linalg, "unit_columns_*", "pppiiii"),
     (Source::Linalg, "triangle_*", "piii"),
+    (Source::LeastSquares, "non_negative_rows", "pppppiiiid"),
+    (Source::LeastSquares, "free_rows", "ppppppiiid"),
     #[cfg(test)]
     (Source::Faulty, "fail_from", "i"),
 ];

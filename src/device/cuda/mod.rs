@@ -41,6 +41,7 @@ pub(crate) mod gather;
 pub(crate) mod gemm;
 pub(crate) mod gram;
 pub(crate) mod launch;
+pub(crate) mod least_squares;
 pub(crate) mod library;
 pub(crate) mod linalg;
 pub(crate) mod losses;

@@ -59,7 +59,9 @@ static __device__ __forceinline__ T one(i64 operation, T x, T operand) {
         case 1: return x + operand;
         case 2: return magnitude(x);
         case 3: return root(x);
-        default: return (T)1 / x;
+        case 4: return (T)1 / x;
+        case 5: return x != x ? (T)0 : (T)1;
+        default: return x != x ? (T)0 : x;
     }
 }
 
