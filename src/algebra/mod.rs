@@ -46,7 +46,7 @@ pub(crate) use factorize::gram;
 pub use factorize::{Qr, Svd};
 pub use mode_product::MultiMode;
 pub(crate) use mode_product::by_cost;
-pub(crate) use mttkrp::{Half as MttkrpHalf, check_factors};
+pub(crate) use mttkrp::{Half as MttkrpHalf, Partial as MttkrpPartial, check_factors};
 pub use products::{hadamard, khatri_rao, kronecker};
 
 #[cfg(doc)]

@@ -223,8 +223,16 @@ impl<T: Scalar, D: Dimension> Cp<T, D> {
             let message = format!("a decomposition of shape {:?} for a tensor of shape {:?}", self.shape, x.shape());
             return Err(Error::shape("Cp::relative_error", message));
         }
+        self.error_over(x, None)
+    }
+
+    /// The same over the entries that a mask has ones for; X has zeros elsewhere.
+    pub(super) fn error_over(&self, x: &Tensor<T, D>, mask: Option<&Tensor<T, D>>) -> Result<f64> {
         let others = self.others()?;
-        relative_residual(x, |rows| self.rows_of(&others, rows))
+        relative_residual(x, |rows| {
+            let slab = self.rows_of(&others, rows.clone())?;
+            mask.map_or(Ok(slab.clone()), |mask| slab.mul(&mask.narrow(0, rows)?))
+        })
     }
 
     /// The same tensor with every factor column of norm 1 and the norms in the weights. Zero columns stay as they are;
@@ -266,15 +274,20 @@ impl<T: Scalar, D: Dimension> Cp<T, D> {
     /// # Errors
     /// Only where a device fails.
     pub fn fix_signs(&self) -> Result<Self> {
+        self.fix_signs_among(&(0..self.factors.len()).collect::<Vec<_>>())
+    }
+
+    /// The same where only the factors of some modes may change their signs; nothing changes where these are none.
+    pub(super) fn fix_signs_among(&self, modes: &[usize]) -> Result<Self> {
         let mut factors = self.factors.clone();
-        let Some((last, rest)) = factors.split_last_mut() else { return Ok(self.clone()) };
-        for factor in rest {
-            let signs = column_signs(factor)?;
-            *factor = factor.mul(&signs)?;
-            *last = last.mul(&signs)?;
+        let Some((&last, rest)) = modes.split_last() else { return Ok(self.clone()) };
+        for &mode in rest {
+            let signs = column_signs(&factors[mode])?;
+            factors[mode] = factors[mode].mul(&signs)?;
+            factors[last] = factors[last].mul(&signs)?;
         }
         let signs = column_signs(&self.weights.insert_mode(0)?.into_order()?)?;
-        *last = last.mul(&signs)?;
+        factors[last] = factors[last].mul(&signs)?;
         Self::new(self.weights.mul(&signs.index_mode(0, 0)?)?, factors)
     }
 

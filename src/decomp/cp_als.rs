@@ -4,6 +4,8 @@ use super::{
     Cp, Fit, Progress, Stop,
     fit::{Sweeps, unwatched},
     leading::{Method, Want, leading},
+    missing::Observed,
+    normal::{Left, rows, solve, well_conditioned},
     scale::{check_norm, divided, unit},
     tucker::unit_columns,
 };
@@ -60,6 +62,21 @@ pub enum CpStart<T: Scalar> {
 /// **Cost** of a sweep: $4 R |X|$ flops (|X| counts entries) and two passes over X, then smaller terms. **Memory**: X
 /// (a strided one is copied), and R times the larger half's entries.
 ///
+/// **Not negative.** With [`non_negative`](CpAls::non_negative) a factor is the least-squares one among those without negative entries. Its rows
+/// are separate problems, each solved by coordinate descent from where the row is: entry after entry goes where the error is least or to zero, in
+/// rounds, until one gains less than a millionth of what the first did. That is HALS with several rounds a sweep, and a zero is exactly zero. A
+/// column that becomes zero starts again from equal entries of weight zero, so that a component can come back; one that is not needed ends with
+/// weight 0. Components cannot cancel, so a best approximation always exists. Cost: $2 R^2 I_n$ flops more for each round.
+///
+/// **Missing entries.** With [`skip_nan`](CpAls::skip_nan) the sum of squares runs over the known entries, mask W, and each row i of a factor has normal
+/// equations of its own:
+///
+/// $$ a_i H_i = m_i, \qquad H_i = \sum_{j, k, ..} W_{ijk..} 	hinspace z_{jk..}^T z_{jk..}, \qquad z_{jk..} = b_j st c_k st \cdots $$
+///
+/// The entries of all $H_i$ are one MTTKRP of W, with the products of the factors' columns by twos: no entry is guessed and no imputation
+/// iterated, so a sweep gains as much as one on whole data. $H_i$ is solved by Cholesky in doubles; a component that the known entries of a row say
+/// nothing of keeps its value there. Cost: $2 R (R + 1) |X|$ flops more, and two passes over W, a tensor as large as X.
+///
 /// ALS finds a local minimum that depends on the start; [`starts`](CpAls::starts) runs several and keeps the best. It
 /// may crawl for many sweeps where components are nearly collinear: look at
 /// [`history`](super::Fit#structfield.history). Some tensors have no best approximation of a given rank (two components
@@ -68,7 +85,9 @@ pub enum CpStart<T: Scalar> {
 /// **Reference**: Carroll and Chang, Psychometrika 35 (1970); Harshman, UCLA Working Papers in Phonetics 16 (1970);
 /// Kolda and Bader, SIAM Review 51 (2009), section 3.4; for the dimension tree Phan, Tichavsky, Cichocki, *Fast
 /// alternating LS algorithms for high order CANDECOMP/PARAFAC tensor factorizations*, IEEE Transactions on Signal
-/// Processing 61 (2013).
+/// Processing 61 (2013); for non-negative factors Cichocki and Phan, IEICE Transactions on Fundamentals E92-A (2009), and Gillis and Glineur,
+/// *Accelerated multiplicative updates and hierarchical ALS algorithms for nonnegative matrix factorization*, Neural Computation 24 (2012); for missing
+/// entries Tomasi and Bro, *PARAFAC and missing values*, Chemometrics and Intelligent Laboratory Systems 75 (2005).
 ///
 /// ```
 /// use rand::SeedableRng;
@@ -80,6 +99,11 @@ pub enum CpStart<T: Scalar> {
 /// let x = Cp::<_, ndarray::Ix3>::new(Tensor::ones([2])?, factors)?.reconstruct()?;
 /// let fit = CpAls::rank(2).seed(1).sweeps(500).fit(&x)?;
 /// assert!(fit.relative_error < 1e-3);
+///
+/// // One entry is not known: the other 335 say what it is.
+/// let holes = x.map(|v| if v == x.get(&[2, 3, 4]).unwrap_or(0.0) { f64::NAN } else { v })?;
+/// let fit = CpAls::rank(2).non_negative().skip_nan().seed(1).sweeps(500).fit(&holes)?;
+/// assert!((fit.get(&[2, 3, 4])? - x.get(&[2, 3, 4])?).abs() < 1e-2);
 /// # Ok::<(), tenfold::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
@@ -89,12 +113,22 @@ pub struct CpAls<T: Scalar = f64> {
     start: CpStart<T>,
     seed: u64,
     starts: usize,
+    non_negative: NonNegative,
+    skip_nan: bool,
 }
 
 impl<T: Scalar> CpAls<T> {
     /// The number of components. By default one random start, at most 100 sweeps, until one changes the relative error by less than 1e-8.
     pub fn rank(rank: usize) -> Self {
-        Self { rank, sweeps: Sweeps { most: 100, change: Some(1e-8) }, start: CpStart::Random, seed: 0, starts: 1 }
+        Self {
+            rank,
+            sweeps: Sweeps { most: 100, change: Some(1e-8) },
+            start: CpStart::Random,
+            seed: 0,
+            starts: 1,
+            non_negative: NonNegative::None,
+            skip_nan: false,
+        }
     }
 
     /// At most this many sweeps.
@@ -134,11 +168,31 @@ impl<T: Scalar> CpAls<T> {
         self
     }
 
+    /// No factor may have a negative entry, nor then a weight: amounts, spectra, counts.
+    pub fn non_negative(mut self) -> Self {
+        self.non_negative = NonNegative::All;
+        self
+    }
+
+    /// The factors of these modes may not have negative entries, the others may.
+    pub fn non_negative_modes(mut self, modes: impl Into<Vec<usize>>) -> Self {
+        self.non_negative = NonNegative::Modes(modes.into());
+        self
+    }
+
+    /// Entries that are NaN are missing: the error is over the others, and the decomposition says what the missing ones would be. Without this
+    /// they are an error.
+    pub fn skip_nan(mut self) -> Self {
+        self.skip_nan = true;
+        self
+    }
+
     /// Decomposes `x`. The factors' columns have norm 1, the norms are the weights, components come in falling order of weight.
     ///
     /// # Errors
-    /// [`ErrorKind::Rank`] for rank 0 or one that no tensor of this shape needs, [`ErrorKind::Value`] for entries that are not
-    /// finite (the first is named), [`ErrorKind::Shape`] for an empty tensor or a given start that does not fit.
+    /// [`ErrorKind::Rank`] for rank 0 or one that no tensor of this shape needs; [`ErrorKind::Value`] for entries that are not
+    /// finite (the first is named), for an index of a mode at which every entry is missing, and for a start that is negative where it must not
+    /// be; [`ErrorKind::Shape`] for an empty tensor, a given start that does not fit, or a mode that does not exist.
     pub fn fit<D: Dimension>(&self, x: &Tensor<T, D>) -> Result<Fit<Cp<T, D>>> {
         self.fit_with(x, unwatched)
     }
@@ -153,16 +207,20 @@ impl<T: Scalar> CpAls<T> {
         mut watch: impl FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<Fit<Cp<T, D>>> {
         self.check(x)?;
+        let non_negative = self.non_negative.modes(x.shape())?;
         let x = x.exact()?.to_contiguous()?;
+        let observed = if self.skip_nan { Observed::new("CpAls::fit", &x)? } else { None };
+        let (x, mask) = observed.map_or((x, None), |o| (o.x, Some(o.mask)));
         let norm = x.norm()?;
         check_norm("CpAls::fit", &x, norm)?;
         let unit = unit::<T>(norm);
-        let (x, norm) = (divided(&x, unit)?, norm / unit);
+        let x = &divided(&x, unit)?;
+        let problem = Problem { x, mask: mask.as_ref(), norm: norm / unit, unit, non_negative };
         let mut best: Option<Fit<Cp<T, D>>> = None;
         for attempt in 0..self.starts {
-            let start = self.first_factors(&x, attempt)?;
+            let start = self.first_factors(&problem, attempt)?;
             let done = attempt * self.sweeps.most;
-            let fit = self.run(&x, norm, unit, start, |p| {
+            let fit = self.run(&problem, start, |p| {
                 watch(&Progress { done: done + p.done, total: self.starts * self.sweeps.most, ..*p })
             })?;
             let interrupted = fit.stopped == Stop::Interrupted;
@@ -191,7 +249,8 @@ impl<T: Scalar> CpAls<T> {
         Ok(())
     }
 
-    fn first_factors<D: Dimension>(&self, x: &Tensor<T, D>, attempt: usize) -> Result<Vec<Tensor<T, Ix2>>> {
+    fn first_factors<D: Dimension>(&self, problem: &Problem<'_, T, D>, attempt: usize) -> Result<Vec<Tensor<T, Ix2>>> {
+        let x = problem.x;
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed.wrapping_add(attempt as u64));
         let mut random = |n: usize, columns: usize| Tensor::<T, Ix2>::uniform([n, columns], &mut rng);
         match &self.start {
@@ -202,7 +261,13 @@ impl<T: Scalar> CpAls<T> {
                         format!("factors with {} columns given for rank {}", factors[0].shape()[1], self.rank);
                     return Err(Error::shape("CpAls::start", message));
                 }
-                factors.iter().try_for_each(|f| f.check_finite("CpAls::start"))?;
+                for (mode, factor) in factors.iter().enumerate() {
+                    factor.check_finite("CpAls::start")?;
+                    if problem.non_negative[mode] && factor.min()? < 0.0 {
+                        let message = format!("the given factor of mode {mode} has negative entries, and must not");
+                        return Err(Error::new(ErrorKind::Value, "CpAls::start", message));
+                    }
+                }
                 Ok(factors.clone())
             }
             CpStart::Hosvd if attempt == 0 => (0..x.order())
@@ -211,6 +276,7 @@ impl<T: Scalar> CpAls<T> {
                     let kept = self.rank.min(n);
                     let vectors = leading(x, mode, Want::Rank(kept), Method::Gram, 1.0)?.factor(kept)?;
                     let vectors = vectors.to_device(x.device())?;
+                    let vectors = if problem.non_negative[mode] { vectors.abs()? } else { vectors };
                     if kept == self.rank {
                         return Ok(vectors);
                     }
@@ -224,15 +290,14 @@ impl<T: Scalar> CpAls<T> {
 
     fn run<D: Dimension>(
         &self,
-        x: &Tensor<T, D>,
-        norm: f64,
-        unit: f64,
+        problem: &Problem<'_, T, D>,
         factors: Vec<Tensor<T, Ix2>>,
         mut watch: impl FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<Fit<Cp<T, D>>> {
+        let &Problem { x, mask, norm, unit, .. } = problem;
         let halves = Half::both(x.shape());
         let mut state = State {
-            grams: factors.iter().map(gram_of).collect::<Result<_>>()?,
+            left: Left::new(&factors, mask.is_some())?,
             weights: Tensor::<T, Ix2>::ones([1, self.rank])?.to_device(x.device())?,
             factors,
         };
@@ -244,18 +309,18 @@ impl<T: Scalar> CpAls<T> {
         let mut stopped = Stop::Sweeps;
         for sweep in 0..self.sweeps.most {
             let before = state.clone();
-            let mut found = state.sweep(x, &halves, careful)?;
+            let mut found = state.sweep(problem, &halves, careful)?;
             if found.near_singular {
                 careful = true;
                 state = before;
-                found = state.sweep(x, &halves, careful)?;
+                found = state.sweep(problem, &halves, careful)?;
             }
             let squares = (norm * norm - 2.0 * found.inner + found.own).max(0.0);
             let mut error = if norm > 0.0 { squares.sqrt() / norm } else { 0.0 };
             // Components that nearly cancel are far larger than X, and so is the rounding of their inner products.
             measured = found.weights > 10.0 * norm;
             if measured {
-                error = Cp::new(state.weights.index_mode(0, 0)?, state.factors.clone())?.relative_error(x)?;
+                error = Cp::new(state.weights.index_mode(0, 0)?, state.factors.clone())?.error_over(x, mask)?;
             }
             history.push(error);
             let progress = Progress { done: sweep + 1, total: self.sweeps.most, relative_error: Some(error) };
@@ -271,37 +336,60 @@ impl<T: Scalar> CpAls<T> {
         let State { factors, weights, .. } = state;
         let cp = Cp::new(weights.index_mode(0, 0)?, factors)?;
         // A start is a decomposition of X as it was given.
-        let cp =
-            if history.is_empty() { cp.canonicalize()?.scale_weights(1.0 / unit)? } else { cp.sort()?.fix_signs()? };
+        let cp = if history.is_empty() { cp.normalize()?.scale_weights(1.0 / unit)? } else { cp };
+        let free: Vec<usize> = (0..x.order()).filter(|&mode| !problem.non_negative[mode]).collect();
+        let cp = cp.sort()?.fix_signs_among(&free)?;
         let relative_error = match history.last() {
             Some(&error) if error > resolved && !measured => error,
-            _ => cp.relative_error(x)?,
+            _ => cp.error_over(x, mask)?,
         };
         let cp = cp.scale_weights(unit)?;
         Ok(Fit { decomposition: cp, relative_error, history, stopped })
     }
 }
 
-/// A^T A in doubles.
-fn gram_of<T: Scalar>(factor: &Tensor<T, Ix2>) -> Result<Tensor<f64, Ix2>> {
-    factor.gram(1)
+/// Which factors must not be negative.
+#[derive(Debug, Clone, PartialEq, Default)]
+enum NonNegative {
+    #[default]
+    None,
+    All,
+    Modes(Vec<usize>),
 }
 
-/// The entrywise product of all Gram matrices, or of all but one.
-fn product_but(grams: &[Tensor<f64, Ix2>], but: Option<usize>, rank: usize) -> Result<Tensor<f64, Ix2>> {
-    let kept: Vec<&Tensor<f64, Ix2>> =
-        grams.iter().enumerate().filter(|&(mode, _)| Some(mode) != but).map(|(_, g)| g).collect();
-    if kept.is_empty() {
-        return Tensor::ones([rank, rank])?.to_device(grams[0].device());
+impl NonNegative {
+    /// Mode by mode.
+    fn modes(&self, shape: &[usize]) -> Result<Vec<bool>> {
+        match self {
+            NonNegative::None => Ok(vec![false; shape.len()]),
+            NonNegative::All => Ok(vec![true; shape.len()]),
+            NonNegative::Modes(modes) => {
+                if let Some(mode) = modes.iter().find(|&&m| m >= shape.len()) {
+                    let message = format!("mode {mode} does not exist in a tensor of shape {shape:?}");
+                    return Err(Error::shape("CpAls::non_negative_modes", message));
+                }
+                Ok((0..shape.len()).map(|m| modes.contains(&m)).collect())
+            }
+        }
     }
-    crate::algebra::hadamard(&kept)
+}
+
+/// What is decomposed, divided by its unit.
+struct Problem<'a, T: Scalar, D: Dimension> {
+    /// With zeros where entries are missing.
+    x: &'a Tensor<T, D>,
+    /// Where entries are missing: 1 for each that is known.
+    mask: Option<&'a Tensor<T, D>>,
+    norm: f64,
+    unit: f64,
+    non_negative: Vec<bool>,
 }
 
 /// Where a run stands between two sweeps. Clones share their blocks.
 #[derive(Clone)]
 struct State<T: Scalar> {
     factors: Vec<Tensor<T, Ix2>>,
-    grams: Vec<Tensor<f64, Ix2>>,
+    left: Left<T>,
     /// `1 x R`.
     weights: Tensor<T, Ix2>,
 }
@@ -310,7 +398,7 @@ struct State<T: Scalar> {
 struct Found {
     /// <X, X'>.
     inner: f64,
-    /// <X', X'>.
+    /// <X', X'>, over the known entries.
     own: f64,
     /// The norm of the weights.
     weights: f64,
@@ -320,31 +408,38 @@ struct Found {
 
 impl<T: Scalar> State<T> {
     /// One sweep over all modes. Unless it is careful, the host asks for numbers at the end only, all at once.
-    fn sweep<D: Dimension>(&mut self, x: &Tensor<T, D>, halves: &[Half], careful: bool) -> Result<Found> {
-        let (order, rank) = (x.order(), self.weights.shape()[1]);
-        let mut inner = None;
+    fn sweep<D: Dimension>(&mut self, problem: &Problem<'_, T, D>, halves: &[Half], careful: bool) -> Result<Found> {
+        let order = problem.x.order();
+        let (mut inner, mut own) = (None, None);
         let mut pivots = Vec::new();
         for half in halves {
-            let part = half.contract(x, &self.factors)?;
+            let part = half.contract(problem.x, &self.factors)?;
+            let seen = self.left.contract(*half, problem.mask)?;
             for mode in half.modes(order) {
                 let m = part.mode(mode, &self.factors)?;
-                let v = product_but(&self.grams, Some(mode), rank)?;
-                let unscaled = solve(&m, &v, (!careful).then_some(&mut pivots))?;
-                let (factor, norms) = unit_columns(&unscaled)?;
+                let v = self.left.of(mode, seen.as_ref())?;
+                let non_negative = problem.non_negative[mode];
+                let unscaled = match seen.is_some() || non_negative {
+                    false => solve(&m, &v, (!careful).then_some(&mut pivots))?,
+                    true => rows(&m, (&v, seen.is_some()), &self.factors[mode].mul(&self.weights)?, non_negative)?,
+                };
+                let (mut factor, norms) = unit_columns(&unscaled)?;
+                if non_negative {
+                    factor = revived(&factor, &norms)?;
+                }
                 self.weights = norms;
+                self.left.update(mode, &factor)?;
+                self.factors[mode] = factor;
                 if mode + 1 == order {
                     // <X, X'> = sum of M_n * A_n, with the weights in.
                     inner = Some(inner_unread(&m, &unscaled)?);
+                    own = Some(self.left.own(&self.weights, (&unscaled, &v))?);
                 }
-                self.grams[mode] = gram_of(&factor)?;
-                self.factors[mode] = factor;
             }
         }
         let w = self.weights.cast::<f64>()?;
-        let number = |matrix: Tensor<f64, Ix2>| matrix.reshaped::<Ix1>(&[1]);
-        let own = number(w.matmul(&product_but(&self.grams, None, rank)?)?.matmul(&w.t())?)?;
-        let weights = number(w.matmul(&w.t())?)?;
-        let numbers = inner.iter().chain([&own, &weights]).chain(&pivots).collect::<Vec<_>>();
+        let weights = w.matmul(&w.t())?.reshaped::<Ix1>(&[1])?;
+        let numbers = inner.iter().chain(&own).chain([&weights]).chain(&pivots).collect::<Vec<_>>();
         let numbers = Tensor::concat(&numbers, 0)?.to_vec()?;
         let (sums, pivots) = numbers.split_at(3);
         Ok(Found {
@@ -356,41 +451,11 @@ impl<T: Scalar> State<T> {
     }
 }
 
-/// Directions of V as small as this share of its largest are noise: M is rounded to T, and such a direction turns that into an error of
-/// eps / sqrt(cut) in the tensor.
-fn cut<T: Scalar>() -> f64 {
-    64.0 * T::epsilon().f64()
-}
-
-/// Whether the smallest and the largest pivot of V say that it is far from singular.
-fn well_conditioned<T: Scalar>(pivots: &[f64]) -> bool {
-    pivots[0] > cut::<T>().sqrt() * pivots[1]
-}
-
-/// M V^-1 for a symmetric positive semidefinite V: by its Cholesky factor, and where V is close to singular by its eigenvalues without the
-/// vanishing ones. With a place for the pivots the factor is used whatever they say: whoever reads them later judges.
-fn solve<T: Scalar>(
-    m: &Tensor<T, Ix2>,
-    v: &Tensor<f64, Ix2>,
-    later: Option<&mut Vec<Tensor<f64, Ix1>>>,
-) -> Result<Tensor<T, Ix2>> {
-    let rhs = m.cast::<f64>()?.t();
-    let (l, pivots) = v.cholesky_unread()?;
-    let usable = match later {
-        Some(all) => {
-            all.push(pivots);
-            true
-        }
-        None => well_conditioned::<T>(&pivots.to_vec()?),
-    };
-    if usable {
-        return l.cholesky_solve(&rhs)?.t().cast();
-    }
-    let (values, vectors) = v.eigh()?;
-    let values = values.to_vec()?;
-    let least = values.first().copied().unwrap_or(0.0).max(0.0) * cut::<T>();
-    let inverse: Vec<f64> = values.iter().map(|&x| if x > least { 1.0 / x } else { 0.0 }).collect();
-    let inverse = Tensor::from_vec([1, inverse.len()], inverse)?.to_device(v.device())?;
-    let scaled = vectors.mul(&inverse)?;
-    scaled.matmul(&vectors.t().matmul(&rhs)?)?.t().cast()
+/// Columns of norm 1 in the place of zero ones, all entries alike: a component that has died weighs nothing, but the next factor can bring it
+/// back.
+fn revived<T: Scalar>(factor: &Tensor<T, Ix2>, norms: &Tensor<T, Ix2>) -> Result<Tensor<T, Ix2>> {
+    let entry = T::of(1.0 / (factor.shape()[0] as f64).sqrt());
+    // 0 / 0 is not a number.
+    let alive = norms.div(norms)?.known()?;
+    factor.add(&alive.scale(-entry)?.shift(entry)?)
 }

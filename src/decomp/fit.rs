@@ -11,7 +11,8 @@ use std::{
 pub struct Fit<M> {
     /// What was found.
     pub decomposition: M,
-    /// ||X - X'|| / ||X|| for the tensor X given and the decomposition's X'; 0 for X = 0 (which is met exactly).
+    /// ||X - X'|| / ||X|| for the tensor X given and the decomposition's X', over the known entries where some are missing; 0 for X = 0 (which is
+    /// met exactly).
     pub relative_error: f64,
     /// The relative error after every sweep; empty for solvers without sweeps.
     ///

@@ -41,6 +41,8 @@ mod fit;
 mod hooi;
 mod hosvd;
 mod leading;
+mod missing;
+mod normal;
 mod scale;
 mod st_hosvd;
 mod stored;

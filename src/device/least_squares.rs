@@ -3,7 +3,10 @@
 //!
 //! Row a of the factor minimises `a H a^T / 2 - a m^T` for its row m of M and a symmetric positive semidefinite H.
 
-use super::{Device, Kind, cpu, storage::Storage};
+use super::{
+    Device, Kind, cpu,
+    storage::{Flat, Storage},
+};
 use crate::error::Result;
 
 const NAME: &str = "least squares";
@@ -51,7 +54,7 @@ pub(crate) fn solve(
     device: &Device,
     normal: Normal,
     rule: Rule,
-    [m, h, start]: [&Storage<f64>; 3],
+    [m, h, start]: [Flat<'_, f64>; 3],
 ) -> Result<Storage<f64>> {
     let mut out = Storage::uninit(device, normal.rows * normal.rank)?;
     match &device.0 {

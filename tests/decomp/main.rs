@@ -5,6 +5,8 @@ mod support;
 
 mod bad_input;
 mod cp_als;
+mod cp_missing;
+mod cp_non_negative;
 mod direct;
 mod draws;
 mod formats;

@@ -114,7 +114,8 @@ impl Row {
             let pivot = h[j * rank + j];
             let (above, below) = h.split_at_mut((j + 1) * rank);
             let row = &mut above[j * rank + j..];
-            if !(pivot > cut * diagonal[j]) {
+            let kept = pivot > cut * diagonal[j];
+            if !kept {
                 row.fill(0.0);
                 continue;
             }
@@ -181,7 +182,11 @@ mod tests {
             let squares: Vec<Vec<f64>> = base.iter().map(|b| square(b)).collect();
             let lower =
                 |h: &Vec<f64>| (0..rank).flat_map(|i| h[i * rank..i * rank + i + 1].to_vec()).collect::<Vec<f64>>();
-            let h = if own { squares.iter().flat_map(lower).collect() } else { squares.first().cloned().unwrap_or_default() };
+            let h = if own {
+                squares.iter().flat_map(lower).collect()
+            } else {
+                squares.first().cloned().unwrap_or_default()
+            };
             // Right sides that a row can have: M = Y B.
             let m = base.iter().zip(0..).flat_map(|(b, r)| {
                 let y = numbers(deep, seed + 50 + r);

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     device::{
         least_squares::{LEAST, Normal, ROUNDS, Rule, triangle},
-        storage::Storage,
+        storage::{Flat, Storage},
     },
     error::Result,
 };
@@ -18,21 +18,22 @@ pub(crate) fn solve(
     gpu: &Cuda,
     normal: Normal,
     rule: Rule,
-    [m, h, start]: [&Storage<f64>; 3],
+    [m, h, start]: [Flat<'_, f64>; 3],
     out: &mut Storage<f64>,
 ) -> Result<()> {
     const NAME: &str = "least squares";
-    let (m, h, start, out) = (m.cuda(NAME)?, h.cuda(NAME)?, start.cuda(NAME)?, out.cuda_mut(NAME)?);
+    let out = out.cuda_mut(NAME)?;
     let Normal { rows, rank, own } = normal;
     let len = rows * rank;
-    assert!(m.len() >= len && start.len() >= len && out.len() >= len, "{NAME}: the lengths of rows");
-    assert!(h.len() >= normal.entries(), "{NAME}: the length of the matrices");
+    assert!(m.len == len && start.len == len && out.len() == len, "{NAME}: the lengths of rows");
+    assert!(h.len == normal.entries(), "{NAME}: the length of the matrices");
     if len == 0 {
         return Ok(());
     }
     let rest = gpu.allocate::<f64>(len)?;
-    let at = |block: u64| Arg::Pointer(block);
-    let (m, h, start, out, rest_at) = (at(m.at(0)), at(h.at(0)), at(start.at(0)), at(out.at(0)), at(rest.at(0)));
+    let at = Arg::Pointer;
+    let (m, h, start) = (at(m.cuda(NAME)?), at(h.cuda(NAME)?), at(start.cuda(NAME)?));
+    let (out, rest_at) = (at(out.at(0)), at(rest.at(0)));
     let (rows_at, rank_at, own_at) = (int(rows), int(rank), Arg::Int(own.into()));
     let geometry = launch::warps(rows);
     match rule {
