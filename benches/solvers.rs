@@ -8,7 +8,7 @@
 //! DIR is what `benches/peers/generate.py` wrote. The error is measured after the clock has stopped, on the residual.
 
 use clap::Parser;
-use ndarray::{Dimension, Ix2, Ix3, Ix4};
+use ndarray::{Dimension, Ix2, Ix3, Ix4, IxDyn};
 use std::{path::PathBuf, time::Instant};
 use tenfold::{
     Device, Result, Scalar, Tensor,
@@ -21,7 +21,7 @@ struct Arguments {
     /// The folder that benches/peers/generate.py wrote.
     #[arg(long)]
     data: PathBuf,
-    /// mode-product-0 .. -2, hosvd-200, st-hosvd-200, hooi-200, cp-als-200, hosvd-64x4, .., hosvd-pines, st-hosvd-pines
+    /// mode-product-0 .. -2, hosvd-200, st-hosvd-200, hooi-200, cp-als-200, cp-amounts-200, cp-holes-200, hosvd-64x4, .., hosvd-pines, ..
     #[arg(long)]
     case: String,
     #[arg(long, default_value = "f64")]
@@ -87,21 +87,36 @@ impl Bench<'_> {
 
     fn solve<T: Scalar, D: Dimension>(
         &self,
-        solver: &str,
+        name: &str,
         [tucker, cp]: [&str; 2],
         ranks: Vec<usize>,
         rank: usize,
     ) -> Result<Option<Timed>> {
-        let x: Tensor<T, D> = self.load(if solver == "cp-als" { cp } else { tucker })?;
-        let timed = match solver {
+        let x: Tensor<T, D> = self.load(if name.starts_with("cp-") { cp } else { tucker })?;
+        let timed = match name {
             "hosvd" => self.time(|| Hosvd::ranks(ranks.clone()).fit(&x), |fit| fit.relative_error(&x))?,
             "st-hosvd" => self.time(|| StHosvd::ranks(ranks.clone()).fit(&x), |fit| fit.relative_error(&x))?,
             "hooi" => self.time(|| Hooi::ranks(ranks.clone()).exactly(10).fit(&x), |fit| fit.relative_error(&x))?,
-            "cp-als" => {
+            "cp-als" | "cp-amounts" | "cp-holes" => {
                 let start: Vec<Tensor<T, Ix2>> =
                     (0..x.order()).map(|mode| self.load(&format!("{cp}_init{mode}"))).collect::<Result<_>>()?;
                 let solver = CpAls::rank(rank).start(CpStart::Given(start)).exactly(10);
-                self.time(|| solver.fit(&x), |fit| fit.relative_error(&x))?
+                match name {
+                    "cp-amounts" => {
+                        let (x, solver) = (x.abs()?, solver.non_negative());
+                        self.time(|| solver.fit(&x), |fit| fit.decomposition.relative_error(&x))?
+                    }
+                    "cp-holes" => {
+                        // Every tenth entry is missing; the error is over all of them.
+                        let missing =
+                            |i: &[usize]| if i.iter().sum::<usize>() % 10 == 0 { T::nan() } else { T::zero() };
+                        let missing = Tensor::<T, IxDyn>::from_fn(IxDyn(x.shape()), missing)?;
+                        let (holes, solver) =
+                            (x.add(&missing.into_order()?.to_device(&self.device)?)?, solver.skip_nan());
+                        self.time(|| solver.fit(&holes), |fit| fit.decomposition.relative_error(&x))?
+                    }
+                    _ => self.time(|| solver.fit(&x), |fit| fit.decomposition.relative_error(&x))?,
+                }
             }
             _ => return Ok(None),
         };

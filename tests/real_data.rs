@@ -62,6 +62,61 @@ fn the_fits_of_the_amino_acids_are_the_known_ones() {
     }
 }
 
+/// The first three samples hold one substance each, and amounts are not negative: components that know so see it.
+#[test]
+fn amounts_of_the_amino_acids() {
+    let Some(path) = file("aminoacid.npy") else { return };
+    let x = Tensor::<f64, Ix3>::load_npy(path).unwrap();
+    let free = CpAls::rank(3).sweeps(1000).fit(&x).unwrap();
+    let fit = CpAls::rank(3).non_negative().sweeps(1000).fit(&x).unwrap();
+    println!("{fit}, of free factors {:.5}", free.relative_error);
+    assert!(fit.factors().iter().all(|f| f.min().unwrap() >= 0.0));
+    assert!((0.0..1e-3).contains(&(fit.relative_error - free.relative_error)));
+    let amounts = fit.factors()[0].view().unwrap();
+    for sample in 0..3 {
+        let mut row = amounts.row(sample).to_vec();
+        row.sort_by(f64::total_cmp);
+        assert!(row[1] < 0.02 * row[2], "sample {sample}: {row:?}");
+    }
+}
+
+/// A third of the measured entries taken away: the others give the components all the same.
+#[test]
+fn amino_acids_with_holes() {
+    let Some(path) = file("aminoacid.npy") else { return };
+    let x = Tensor::<f64, Ix3>::load_npy(path).unwrap();
+    let whole = CpAls::rank(3).sweeps(1000).fit(&x).unwrap();
+    let mut entries = x.clone().into_ndarray().unwrap();
+    // Scattered, and what spectrometers cannot measure: emission at wavelengths below the excitation's.
+    let scattered = |i: usize, j: usize, k: usize| (i * 5 + j * 3 + k * 7) % 10 < 3 || (j < 40 && k > 45);
+    entries.indexed_iter_mut().filter(|((i, j, k), _)| scattered(*i, *j, *k)).for_each(|(_, x)| *x = f64::NAN);
+    let holes = Tensor::from(entries);
+    let missing = 1.0 - holes.view().unwrap().iter().filter(|x| !x.is_nan()).count() as f64 / holes.len() as f64;
+    let fit = CpAls::rank(3).skip_nan().sweeps(1000).fit(&holes).unwrap();
+    let error = fit.decomposition.relative_error(&x).unwrap();
+    println!(
+        "{:.1} % missing: {fit}; of all entries {error:.5}, of a fit to all {:.5}",
+        1e2 * missing,
+        whole.relative_error
+    );
+    assert!(missing > 0.3 && error < 1.1 * whole.relative_error);
+}
+
+/// Responses to interleukin 2 with a whole condition missing (Farhat et al. 2021): amounts, which cannot cancel.
+#[test]
+fn responses_with_missing_values() {
+    let Some(path) = file("IL2_Response_Tensor.npy") else { return };
+    let x = Tensor::<f64, Ix4>::load_npy(path).unwrap();
+    assert_eq!(x.view().unwrap().iter().filter(|x| x.is_nan()).count(), 192);
+    let norm = x.view().unwrap().iter().filter(|x| !x.is_nan()).map(|x| x * x).sum::<f64>().sqrt();
+    for (rank, most) in [(1, 0.403), (2, 0.319), (3, 0.250), (4, 0.228)] {
+        let fit = CpAls::rank(rank).non_negative().skip_nan().starts(3).sweeps(1000).fit(&x).unwrap();
+        println!("rank {rank}: {fit}, weights {:?}", fit.weights().to_vec().unwrap());
+        assert!(fit.relative_error < most, "rank {rank}: {fit}");
+        assert!(fit.weights().max_abs().unwrap() < norm, "rank {rank}");
+    }
+}
+
 #[test]
 fn the_tucker_error_of_the_kinetic_data_is_the_known_one() {
     let Some(path) = file("Kinetic.npy") else { return };

@@ -92,6 +92,30 @@ fn tucker() {
     f.all_taken();
 }
 
+/// Where alternating least squares ends, and where HALS and imputation do from the same start.
+#[test]
+fn cp_of_amounts_and_of_holes() {
+    let mut f = Fixture::read("cp_constrained");
+    for t in ["o2", "o3", "o4"] {
+        let x = f.tensor(&format!("{t}.x"));
+        let start = f.matrices(&format!("{t}.start"), x.order());
+        let solver = CpAls::rank(start[0].shape()[1]).start(CpStart::Given(start));
+        // NaN where the mask is zero.
+        let mask = f.tensor(&format!("{t}.mask"));
+        let holes = x.mul(&mask).unwrap().div(&mask).unwrap();
+        assert!(holes.to_vec().unwrap().iter().any(|h| h.is_nan()));
+        for (name, fit) in [
+            ("non_negative", solver.clone().non_negative().exactly(2000).fit(&x).unwrap()),
+            ("holes", solver.skip_nan().exactly(5000).fit(&holes).unwrap()),
+        ] {
+            println!("{t}, {name}: {fit}");
+            assert_number(fit.relative_error, f.take(&format!("{t}.{name}.relative_error"))[[0]], 1e-8);
+            assert_near(&fit.reconstruct().unwrap(), &f.take(&format!("{t}.{name}.reconstruction")), 1e-5);
+        }
+    }
+    f.all_taken();
+}
+
 #[test]
 fn cp() {
     let mut f = Fixture::read("cp");

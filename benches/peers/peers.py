@@ -37,6 +37,7 @@ SWEEPS = 10
 CASES = (
     *(f"mode-product-{mode}" for mode in range(3)),
     *("hosvd-200", "st-hosvd-200", "hooi-200", "cp-als-200"),
+    *("cp-amounts-200", "cp-holes-200"),
     *("hosvd-64x4", "st-hosvd-64x4", "hooi-64x4", "cp-als-64x4"),
     *("hosvd-pines", "st-hosvd-pines"),
 )
@@ -99,6 +100,18 @@ class TensorLy:
         run = lambda: parafac(x, rank, n_iter_max=SWEEPS, init=(None, list(start)), tol=0)
         return run, self.reconstruct_cp
 
+    def cp_amounts(self, x, rank, start):
+        from tensorly.decomposition import non_negative_parafac_hals
+
+        run = lambda: non_negative_parafac_hals(x, rank, n_iter_max=SWEEPS, init=(None, list(start)), tol=0)
+        return run, self.reconstruct_cp
+
+    def cp_holes(self, x, mask, rank, start):
+        from tensorly.decomposition import parafac
+
+        run = lambda: parafac(x, rank, n_iter_max=SWEEPS, init=(None, list(start)), tol=0, mask=mask)
+        return run, self.reconstruct_cp
+
     def reconstruct_tucker(self, result):
         core, factors = result
         return tucker_to_array(self.tl.to_numpy(core), [self.tl.to_numpy(f) for f in factors])
@@ -142,6 +155,12 @@ class Pyttb:
         run = lambda: self.ttb.cp_als(x, rank, stoptol=0.0, maxiters=SWEEPS, init=initial, printitn=0)[0]
         return run, lambda result: cp_to_array(result.weights, result.factor_matrices)
 
+    def cp_amounts(self, x, rank, start):
+        raise Unsupported
+
+    def cp_holes(self, x, mask, rank, start):
+        raise Unsupported
+
     def reconstruct_tucker(self, result):
         return tucker_to_array(result.core.double(), result.factor_matrices)
 
@@ -176,10 +195,19 @@ def prepare(library, case, load):
         mode, x, matrix = int(problem), load("tk3"), load("modemat")
         call = library.mode_product(library.load(x), library.load(matrix), mode)
         return *call, times_matrix(x, matrix, mode)
-    if kind == "cp-als":
+    if kind.startswith("cp-"):
+        import numpy as np
+
         name, rank = CP_PROBLEMS[problem]
         x = load(name)
         start = [library.load(load(f"{name}_init{mode}")) for mode in range(x.ndim)]
+        if kind == "cp-amounts":
+            x = abs(x)
+            return *library.cp_amounts(library.load(x), rank, start), x
+        if kind == "cp-holes":
+            # Every tenth entry is missing; the error is over all of them.
+            mask = (sum(np.indices(x.shape)) % 10 != 0).astype(x.dtype)
+            return *library.cp_holes(library.load(x * mask), library.load(mask), rank, start), x
         return *library.cp_als(library.load(x), rank, start), x
     name, ranks = TUCKER_PROBLEMS[problem]
     x = load(name)
