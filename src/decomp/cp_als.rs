@@ -2,20 +2,19 @@
 
 use super::{
     Cp, Fit, Progress, Stop,
+    cp_sweep::{Problem, State},
     fit::{Sweeps, unwatched},
     leading::{Method, Want, leading},
     missing::Observed,
-    normal::{Left, rows, solve, well_conditioned},
     scale::{check_norm, divided, unit},
-    tucker::unit_columns,
 };
 use crate::{
-    algebra::{MttkrpHalf as Half, check_factors, inner_unread},
+    algebra::{MttkrpHalf as Half, check_factors},
     error::{Error, ErrorKind, Result},
     scalar::{DType, Scalar},
     tensor::Tensor,
 };
-use ndarray::{Dimension, Ix1, Ix2};
+use ndarray::{Dimension, Ix2};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::ops::ControlFlow;
@@ -71,7 +70,7 @@ pub enum CpStart<T: Scalar> {
 /// **Missing entries.** With [`skip_nan`](CpAls::skip_nan) the sum of squares runs over the known entries, mask W, and each row i of a factor has normal
 /// equations of its own:
 ///
-/// $$ a_i H_i = m_i, \qquad H_i = \sum_{j, k, ..} W_{ijk..} 	hinspace z_{jk..}^T z_{jk..}, \qquad z_{jk..} = b_j st c_k st \cdots $$
+/// $$ a_i H_i = m_i, \qquad H_i = \sum_{j, k, ..} W_{ijk..} \thinspace z_{jk..}^T z_{jk..}, \qquad z_{jk..} = b_j \ast c_k \ast \cdots $$
 ///
 /// The entries of all $H_i$ are one MTTKRP of W, with the products of the factors' columns by twos: no entry is guessed and no imputation
 /// iterated, so a sweep gains as much as one on whole data. $H_i$ is solved by Cholesky in doubles; a component that the known entries of a row say
@@ -296,11 +295,7 @@ impl<T: Scalar> CpAls<T> {
     ) -> Result<Fit<Cp<T, D>>> {
         let &Problem { x, mask, norm, unit, .. } = problem;
         let halves = Half::both(x.shape());
-        let mut state = State {
-            left: Left::new(&factors, mask.is_some())?,
-            weights: Tensor::<T, Ix2>::ones([1, self.rank])?.to_device(x.device())?,
-            factors,
-        };
+        let mut state = State::new(problem, factors)?;
         // The host waits for nothing anyway.
         let mut careful = x.device().is_cpu();
         let mut history: Vec<f64> = Vec::new();
@@ -372,90 +367,4 @@ impl NonNegative {
             }
         }
     }
-}
-
-/// What is decomposed, divided by its unit.
-struct Problem<'a, T: Scalar, D: Dimension> {
-    /// With zeros where entries are missing.
-    x: &'a Tensor<T, D>,
-    /// Where entries are missing: 1 for each that is known.
-    mask: Option<&'a Tensor<T, D>>,
-    norm: f64,
-    unit: f64,
-    non_negative: Vec<bool>,
-}
-
-/// Where a run stands between two sweeps. Clones share their blocks.
-#[derive(Clone)]
-struct State<T: Scalar> {
-    factors: Vec<Tensor<T, Ix2>>,
-    left: Left<T>,
-    /// `1 x R`.
-    weights: Tensor<T, Ix2>,
-}
-
-/// What a sweep says of itself.
-struct Found {
-    /// <X, X'>.
-    inner: f64,
-    /// <X', X'>, over the known entries.
-    own: f64,
-    /// The norm of the weights.
-    weights: f64,
-    /// Whether a V was so close to singular that its Cholesky factor should not have been used: the sweep is to be done again, carefully.
-    near_singular: bool,
-}
-
-impl<T: Scalar> State<T> {
-    /// One sweep over all modes. Unless it is careful, the host asks for numbers at the end only, all at once.
-    fn sweep<D: Dimension>(&mut self, problem: &Problem<'_, T, D>, halves: &[Half], careful: bool) -> Result<Found> {
-        let order = problem.x.order();
-        let (mut inner, mut own) = (None, None);
-        let mut pivots = Vec::new();
-        for half in halves {
-            let part = half.contract(problem.x, &self.factors)?;
-            let seen = self.left.contract(*half, problem.mask)?;
-            for mode in half.modes(order) {
-                let m = part.mode(mode, &self.factors)?;
-                let v = self.left.of(mode, seen.as_ref())?;
-                let non_negative = problem.non_negative[mode];
-                let unscaled = match seen.is_some() || non_negative {
-                    false => solve(&m, &v, (!careful).then_some(&mut pivots))?,
-                    true => rows(&m, (&v, seen.is_some()), &self.factors[mode].mul(&self.weights)?, non_negative)?,
-                };
-                let (mut factor, norms) = unit_columns(&unscaled)?;
-                if non_negative {
-                    factor = revived(&factor, &norms)?;
-                }
-                self.weights = norms;
-                self.left.update(mode, &factor)?;
-                self.factors[mode] = factor;
-                if mode + 1 == order {
-                    // <X, X'> = sum of M_n * A_n, with the weights in.
-                    inner = Some(inner_unread(&m, &unscaled)?);
-                    own = Some(self.left.own(&self.weights, (&unscaled, &v))?);
-                }
-            }
-        }
-        let w = self.weights.cast::<f64>()?;
-        let weights = w.matmul(&w.t())?.reshaped::<Ix1>(&[1])?;
-        let numbers = inner.iter().chain(&own).chain([&weights]).chain(&pivots).collect::<Vec<_>>();
-        let numbers = Tensor::concat(&numbers, 0)?.to_vec()?;
-        let (sums, pivots) = numbers.split_at(3);
-        Ok(Found {
-            inner: sums[0],
-            own: sums[1],
-            weights: sums[2].sqrt(),
-            near_singular: pivots.chunks(2).any(|p| !well_conditioned::<T>(p)),
-        })
-    }
-}
-
-/// Columns of norm 1 in the place of zero ones, all entries alike: a component that has died weighs nothing, but the next factor can bring it
-/// back.
-fn revived<T: Scalar>(factor: &Tensor<T, Ix2>, norms: &Tensor<T, Ix2>) -> Result<Tensor<T, Ix2>> {
-    let entry = T::of(1.0 / (factor.shape()[0] as f64).sqrt());
-    // 0 / 0 is not a number.
-    let alive = norms.div(norms)?.known()?;
-    factor.add(&alive.scale(-entry)?.shift(entry)?)
 }

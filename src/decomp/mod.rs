@@ -37,6 +37,7 @@
 
 mod cp;
 mod cp_als;
+mod cp_sweep;
 mod fit;
 mod hooi;
 mod hosvd;

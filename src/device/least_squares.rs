@@ -56,7 +56,9 @@ pub(crate) fn solve(
     rule: Rule,
     [m, h, start]: [Flat<'_, f64>; 3],
 ) -> Result<Storage<f64>> {
-    let mut out = Storage::uninit(device, normal.rows * normal.rank)?;
+    let len = normal.rows * normal.rank;
+    debug_assert_eq!([m.len, h.len, start.len], [len, normal.entries(), len]);
+    let mut out = Storage::uninit(device, len)?;
     match &device.0 {
         Kind::Cpu(cpu) => {
             let operands = [m.host(NAME)?, h.host(NAME)?, start.host(NAME)?];
