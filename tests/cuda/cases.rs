@@ -256,22 +256,21 @@ pub fn solvers<T: Scalar>(device: &Device) {
         CpAls::rank(2).start(start).exactly(2).fit(x).unwrap()
     };
     near::<f32>("CP-ALS from collinear factors", collinear(&x).relative_error, collinear(&a).relative_error, 1.0);
-    // Rows of their own, of more components than a warp has lanes.
-    let holes = a.add(
-        &Tensor::from_fn([20, 21, 22], |i| if (i[0] + 2 * i[1] + 3 * i[2]) % 7 == 0 { T::nan() } else { T::zero() })
-            .unwrap(),
-    );
-    let (holes, positive) = (holes.unwrap(), a.abs().unwrap());
+    // Rows of their own, of more components than a warp has lanes. (Amounts: where components die, rounding decides what comes of them.)
+    let holes =
+        Tensor::from_fn([20, 21, 22], |i| if (i[0] + 2 * i[1] + 3 * i[2]) % 7 == 0 { T::nan() } else { T::zero() });
+    let positive = a.abs().unwrap();
+    let [holes, amounts] = [&a, &positive].map(|x| x.add(holes.as_ref().unwrap()).unwrap());
     for rank in [1, 3, 40] {
-        let missing =
-            |x: &Tensor<T, Ix3>| CpAls::rank(rank).seed(7).exactly(3).skip_nan().fit(x).unwrap().relative_error;
-        near::<f32>("CP-ALS of known entries", missing(&on(device, &holes)), missing(&holes), 1.0);
-        for solver in [CpAls::rank(rank).non_negative(), CpAls::rank(rank).non_negative_modes([1])] {
-            let solver = solver.seed(7).exactly(3);
-            let fit = |x: &Tensor<T, Ix3>| solver.fit(x).unwrap().relative_error;
-            near::<f32>("non-negative CP-ALS", fit(&on(device, &positive)), fit(&positive), 1.0);
-            let fit = |x: &Tensor<T, Ix3>| solver.clone().skip_nan().fit(x).unwrap().relative_error;
-            near::<f32>("non-negative CP-ALS of known entries", fit(&on(device, &holes)), fit(&holes), 1.0);
+        let solver = CpAls::rank(rank).seed(7).exactly(3);
+        for (what, solver, x) in [
+            ("CP-ALS of known entries", solver.clone().skip_nan(), &holes),
+            ("non-negative CP-ALS", solver.clone().non_negative(), &positive),
+            ("CP-ALS with a non-negative mode", solver.clone().non_negative_modes([1]), &a),
+            ("non-negative CP-ALS of known entries", solver.clone().non_negative().skip_nan(), &amounts),
+        ] {
+            let (there, here) = (solver.fit(&on(device, x)).unwrap(), solver.fit(x).unwrap());
+            near::<f32>(&format!("{what}, rank {rank}"), there.relative_error, here.relative_error, 1.0);
         }
     }
     let unknown = on(device, &holes.map(|_| T::nan()).unwrap());

@@ -70,7 +70,7 @@ pub fn activations<T: Scalar>(device: &Device) {
     compare_special("log far out", device, &far, Var::log);
 }
 
-const WIDTHS: [usize; 14] = [1, 2, 3, 31, 32, 33, 127, 128, 768, 1000, 1025, 2052, 5000, 70_000];
+const WIDTHS: [usize; 15] = [1, 2, 3, 31, 32, 33, 127, 128, 768, 1000, 1025, 2052, 5000, 20_001, 70_000];
 
 /// Numbers of rows that are worth trying with rows of `n`.
 fn counts(n: usize) -> impl Iterator<Item = usize> {
@@ -107,7 +107,7 @@ pub fn softmaxes<T: Scalar>(device: &Device) {
         };
         compare(device, &both, |v| v[0].masked_softmax(&v[1]), check);
     }
-    for n in [5, 40, 300, 1500, 9000] {
+    for n in [5, 40, 300, 1500, 9000, 40_000] {
         let (x, along) = (special::<T>(n), special::<T>(n).permute(&[1, 0]).unwrap().to_contiguous().unwrap());
         compare_special("softmax", device, &x, |v| v.softmax(1));
         compare_special("log_softmax", device, &x, |v| v.log_softmax(1));
@@ -197,7 +197,7 @@ pub fn norms_of_channels<T: Scalar>(device: &Device) {
 }
 
 pub fn losses<T: Scalar>(device: &Device) {
-    for classes in [1, 2, 3, 33, 127, 1000, 1025, 5000, 70_000] {
+    for classes in [1, 2, 3, 33, 127, 1000, 1025, 5000, 20_001, 70_000] {
         for rows in counts(classes) {
             let z = normal::<T>(&[rows, classes], 1).scale(T::of(2.0)).unwrap();
             let labels = Tensor::<i64, Ix1>::from_fn([rows], |i| ((i[0] * 5 + 1) % classes) as i64).unwrap();

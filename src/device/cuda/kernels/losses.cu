@@ -82,35 +82,32 @@ FOR_ROWS(CROSS_ENTROPY)
 template <typename T>
 static __device__ __forceinline__ void cross_entropy_long(const T* x, const void* labels, i64 label_bytes, double* losses, T* gradient,
                                                           i64 rows, i64 n, i64 ignoring, i64 ignore, double smoothing, double one) {
+    const bool whole = n % PACK(T) == 0 && aligned(x) && aligned(gradient);
     const double on = 1.0 - smoothing, off = smoothing / (double)n;
     for (i64 row = blockIdx.x; row < rows; row += gridDim.x) {
         const T* from = x + row * n;
         const i64 label = label_at(labels, row, label_bytes);
         const bool counts = !(ignoring && label == ignore);
-        T most = minus_infinity<T>();
-        for (i64 i = threadIdx.x; i < n; i += 1024) most = LargerNumber::of(most, from[i]);
-        most = joined_by_all<1024, LargerNumber>(most);
-        T total = 0, apart = 0;
-        for (i64 i = threadIdx.x; i < n; i += 1024) {
-            apart += most - from[i];
-            total += exponential(from[i] - most);
-        }
-        total = sum_of_all<1024>(total);
-        if (smoothing > 0.0) apart = sum_of_all<1024>(apart);
+        const Softened<T> all = softened(from, (const T*)0, 0, n, whole, smoothing > 0.0);
         if (threadIdx.x == 0) {
             double loss = 0.0;
             if (counts) {
-                loss = ::log((double)total) + on * (double)(most - from[label]);
-                if (smoothing > 0.0) loss += off * (double)apart;
+                loss = ::log((double)all.sum) + on * (double)(all.most - from[label]);
+                if (smoothing > 0.0) loss += off * (double)all.apart;
             }
             losses[row] = loss;
         }
         if (gradient) {
-            const T factor = (T)(one / (double)total), term = (T)(off * one), hit = (T)(on * one);
-            for (i64 i = threadIdx.x; i < n; i += 1024) {
-                T made = exponential(from[i] - most) * factor - term;
-                if (i == label) made -= hit;
-                gradient[row * n + i] = counts ? made : (T)0;
+            const T factor = (T)(one / (double)all.sum), term = (T)(off * one), hit = (T)(on * one);
+            EACH_LONG(T, i, n) {
+                Pack<T> pack = load(from, i, n, whole, (T)0);
+#pragma unroll
+                for (int j = 0; j < PACK(T); ++j) {
+                    T made = exponential(pack.at[j] - all.most) * factor - term;
+                    if (i + j == label) made -= hit;
+                    pack.at[j] = counts ? made : (T)0;
+                }
+                store(gradient + row * n, i, n, whole, pack);
             }
         }
     }

@@ -12,8 +12,8 @@ struct alignas(16) Pack {
 static __device__ __forceinline__ bool aligned(const void* a) { return ((u64)a & 15) == 0; }
 
 // Entries i .. i + PACK of a row, of which n - i may be fewer: `fill` stands for the others.
-template <typename T>
-static __device__ __forceinline__ Pack<T> load(const T* row, int i, int n, bool whole, T fill) {
+template <typename T, typename I>
+static __device__ __forceinline__ Pack<T> load(const T* row, I i, I n, bool whole, T fill) {
     if (whole) return *(const Pack<T>*)(row + i);
     Pack<T> pack;
 #pragma unroll
@@ -21,8 +21,8 @@ static __device__ __forceinline__ Pack<T> load(const T* row, int i, int n, bool 
     return pack;
 }
 
-template <typename T>
-static __device__ __forceinline__ void store(T* row, int i, int n, bool whole, const Pack<T>& pack) {
+template <typename T, typename I>
+static __device__ __forceinline__ void store(T* row, I i, I n, bool whole, const Pack<T>& pack) {
     if (whole) {
         *(Pack<T>*)(row + i) = pack;
         return;
@@ -105,3 +105,80 @@ static __device__ __forceinline__ T minus_infinity() { return (T)-__longlong_as_
     KERNEL(warp8_f64, double, 32, 8)                                                                                             \
     KERNEL(block2_f64, double, 256, 2)                                                                                           \
     KERNEL(block8_f64, double, 256, 8)
+
+// Rows that no registers hold are read again, by a block of 1024 threads each. Packs that a thread asks for before it looks at the first of
+// them: loads that wait together.
+#define DEEP 4
+#define EACH_LONG(T, i, n) for (i64 i = (i64)threadIdx.x * PACK(T); i < n; i += 1024 * PACK(T))
+
+// Entries i .. i + PACK of a long row, with a term added where there is one.
+template <typename T>
+static __device__ __forceinline__ Pack<T> load_long(const T* row, const T* term, i64 along, i64 i, i64 n, bool whole) {
+    Pack<T> pack = load(row, i, n, whole, minus_infinity<T>());
+    if (term) {
+#pragma unroll
+        for (int j = 0; j < PACK(T); ++j) {
+            if (i + j < n) pack.at[j] += term[(i + j) * along];
+        }
+    }
+    return pack;
+}
+
+// What softmax and its kin have to know of a long row, from one reading: the largest x, the sum of e^(x - largest), and, where it is asked
+// for, that of largest - x. A NaN makes all of them NaN.
+template <typename T>
+struct Softened {
+    T most, sum, apart;
+};
+
+template <typename T>
+static __device__ __forceinline__ Softened<T> softened(const T* row, const T* term, i64 along, i64 n, bool whole, bool apart) {
+    const T nothing = minus_infinity<T>();
+    Softened<T> found = {nothing, (T)0, (T)0};
+    i64 count = 0;
+    for (i64 first = (i64)threadIdx.x * PACK(T); first < n; first += 1024 * DEEP * PACK(T)) {
+        Pack<T> held[DEEP];
+        T most = found.most;
+#pragma unroll
+        for (int k = 0; k < DEEP; ++k) {
+            const i64 i = first + k * 1024 * PACK(T);
+            if (i < n) held[k] = load_long(row, term, along, i, n, whole);
+        }
+#pragma unroll
+        for (int k = 0; k < DEEP; ++k) {
+            if (first + k * 1024 * PACK(T) < n) {
+#pragma unroll
+                for (int j = 0; j < PACK(T); ++j) most = larger_or_nan(most, held[k].at[j]);
+            }
+        }
+        if (most != found.most) {
+            found.sum *= exponential(found.most - most);
+            if (count > 0) found.apart += (T)count * (most - found.most);
+            found.most = most;
+        }
+        // So far there is nothing but -infinity, as far from what may come as can be.
+        const bool none = most == nothing;
+#pragma unroll
+        for (int k = 0; k < DEEP; ++k) {
+            const i64 i = first + k * 1024 * PACK(T);
+#pragma unroll
+            for (int j = 0; j < PACK(T); ++j) {
+                if (i + j < n) {
+                    ++count;
+                    if (none) continue;
+                    found.sum += exponential(held[k].at[j] - most);
+                    found.apart += most - held[k].at[j];
+                }
+            }
+        }
+    }
+    const T most = joined_by_all<1024, Larger>(found.most);
+    if (most != found.most) {
+        found.sum *= exponential(found.most - most);
+        if (count > 0) found.apart += (T)count * (most - found.most);
+    }
+    found.most = most;
+    found.sum = sum_of_all<1024>(found.sum);
+    if (apart) found.apart = sum_of_all<1024>(found.apart);
+    return found;
+}

@@ -60,31 +60,25 @@ static __device__ __forceinline__ void soften(const T* x, T* y, i64 rows, int n,
 
 FOR_ROWS(SOFTMAX)
 
-// Rows of any length, a block of 1024 threads each.
+// Rows of any length, a block of 1024 threads each, in two readings.
 template <typename T>
 static __device__ __forceinline__ void soften_long(const T* x, T* y, i64 rows, i64 n, bool log, const T* mask, const Nest& head, i64 along) {
     const T nothing = minus_infinity<T>();
+    const bool whole = n % PACK(T) == 0 && aligned(x) && aligned(y);
     for (i64 row = blockIdx.x; row < rows; row += gridDim.x) {
         const T* from = x + row * n;
-        T* to = y + row * n;
         const T* term = mask ? mask + at(head, row) : mask;
-        T most = nothing;
-        for (i64 i = threadIdx.x; i < n; i += 1024) {
-            const T here = term ? from[i] + term[i * along] : from[i];
-            most = larger_or_nan(most, here);
-        }
-        most = joined_by_all<1024, Larger>(most);
-        const bool empty = most == nothing;
-        T sum = 0;
-        for (i64 i = threadIdx.x; i < n; i += 1024) {
-            const T here = term ? from[i] + term[i * along] : from[i];
-            sum += exponential(here - most);
-        }
-        sum = sum_of_all<1024>(sum);
-        const T last = log ? logarithm(sum) : (T)1 / sum;
-        for (i64 i = threadIdx.x; i < n; i += 1024) {
-            const T here = (term ? from[i] + term[i * along] : from[i]) - most;
-            to[i] = empty ? (log ? nothing : (T)0) : log ? here - last : exponential(here) * last;
+        const Softened<T> all = softened(from, term, along, n, whole, false);
+        const bool empty = all.most == nothing;
+        const T last = log ? logarithm(all.sum) : (T)1 / all.sum;
+        EACH_LONG(T, i, n) {
+            Pack<T> pack = load_long(from, term, along, i, n, whole);
+#pragma unroll
+            for (int j = 0; j < PACK(T); ++j) {
+                const T here = pack.at[j] - all.most;
+                pack.at[j] = empty ? (log ? nothing : (T)0) : log ? here - last : exponential(here) * last;
+            }
+            store(y + row * n, i, n, whole, pack);
         }
     }
 }
@@ -133,14 +127,26 @@ FOR_ROWS(SOFTMAX_BACK)
 
 template <typename T>
 static __device__ __forceinline__ void soften_back_long(const T* y, const T* dy, T* dx, i64 rows, i64 n, bool log) {
+    const bool whole = n % PACK(T) == 0 && aligned(y) && aligned(dy) && aligned(dx);
     for (i64 row = blockIdx.x; row < rows; row += gridDim.x) {
         const i64 start = row * n;
         T sum = 0;
-        for (i64 i = threadIdx.x; i < n; i += 1024) sum += log ? dy[start + i] : y[start + i] * dy[start + i];
+        EACH_LONG(T, i, n) {
+            const Pack<T> up = load(dy + start, i, n, whole, (T)0);
+            Pack<T> here = up;
+            if (!log) here = load(y + start, i, n, whole, (T)0);
+#pragma unroll
+            for (int j = 0; j < PACK(T); ++j) sum += log ? up.at[j] : here.at[j] * up.at[j];
+        }
         sum = sum_of_all<1024>(sum);
-        for (i64 i = threadIdx.x; i < n; i += 1024) {
-            const T here = y[start + i], up = dy[start + i];
-            dx[start + i] = log ? up - exponential(here) * sum : here * (up - sum);
+        EACH_LONG(T, i, n) {
+            Pack<T> here = load(y + start, i, n, whole, (T)0);
+            const Pack<T> up = load(dy + start, i, n, whole, (T)0);
+#pragma unroll
+            for (int j = 0; j < PACK(T); ++j) {
+                here.at[j] = log ? up.at[j] - exponential(here.at[j]) * sum : here.at[j] * (up.at[j] - sum);
+            }
+            store(dx + start, i, n, whole, here);
         }
     }
 }
