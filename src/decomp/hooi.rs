@@ -123,8 +123,8 @@ impl<T: Scalar> Hooi<T> {
 
     /// Entries that are NaN are missing: the fit is to the known entries, and so is the relative error.
     ///
-    /// What is missing is filled, with the mean of what is known at first and after every sweep with what the decomposition says
-    /// there (expectation-maximisation). The error over the known entries never rises. Sweeps get slower to converge the more is
+    /// What is missing is filled, with the mean of what is known to find a start, from there on with what the decomposition says
+    /// there, anew after every sweep (expectation-maximisation). The error over the known entries never rises. Sweeps get slower to converge the more is
     /// missing: where half of the entries are, allow hundreds. A sweep costs one reconstruction more, about $2 J |X|$ flops, and
     /// some passes over tensors of the size of X; three of these are held besides. Where nothing is missing the result is bit for
     /// bit the ordinary one.
@@ -245,21 +245,20 @@ impl<T: Scalar> Hooi<T> {
         check_norm("Hooi::fit", &observed.x, norm)?;
         let unit = unit::<T>(norm);
         let (observed, norm) = (observed.divided(unit)?, norm / unit);
-        let mut x = observed.filled_with_mean()?;
+        let x = observed.filled_with_mean()?;
         let (mut factors, _) = self.first_factors(&x)?;
-        // Of the start, and of every sweep: the approximation fills X, and what it leaves of the known entries is the error.
+        // The approximation fills X for the next sweep, and what it leaves of the known entries is the error.
         let fill = |core: Tensor<T, D>, factors: &[Tensor<T, Ix2>]| -> Result<_> {
             let tucker = Tucker::new(core, factors.to_vec())?;
             let (filled, error) = observed.filled(&tucker.reconstruct()?)?;
             Ok((tucker, filled, if norm > 0.0 { error / norm } else { 0.0 }))
         };
+        let core = Tucker::project(&x, factors.clone())?.into_parts().0;
+        let (mut tucker, mut x, mut error) = fill(core, &factors)?;
         let mut history = Vec::new();
         let mut stopped = Stop::Sweeps;
-        let mut found = None;
         for sweep in 0..self.sweeps.most {
-            let core = self.sweep(&x, &mut factors)?;
-            let (tucker, filled, error) = fill(core, &factors)?;
-            (x, found) = (filled, Some((tucker, error)));
+            (tucker, x, error) = fill(self.sweep(&x, &mut factors)?, &factors)?;
             history.push(error);
             let progress = Progress { done: sweep + 1, total: self.sweeps.most, relative_error: Some(error) };
             if watch(&progress).is_break() {
@@ -271,15 +270,7 @@ impl<T: Scalar> Hooi<T> {
                 break;
             }
         }
-        let (tucker, relative_error) = match found {
-            Some(found) => found,
-            None => {
-                let (core, factors) = Tucker::project(&x, factors)?.into_parts();
-                let (tucker, _, error) = fill(core, &factors)?;
-                (tucker, error)
-            }
-        };
-        Ok(Fit { decomposition: tucker.scale_core(unit)?, relative_error, history, stopped })
+        Ok(Fit { decomposition: tucker.scale_core(unit)?, relative_error: error, history, stopped })
     }
 
     /// The factors to start from, and the norm of X.
