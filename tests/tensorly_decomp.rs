@@ -135,8 +135,8 @@ fn cp() {
     f.all_taken();
 }
 
-/// Both take coordinate descent for the factors and FISTA for the core, in other numbers of steps: from one start, beside a solution, the
-/// errors in the end agree as far as theirs has converged, which for `o4` is less far.
+/// Both take coordinate descent for the factors and FISTA for the core, in other numbers of steps: from one start, beside
+/// a solution, the errors in the end agree as far as theirs has converged, which for `o4` is less far.
 #[test]
 fn non_negative_tucker() {
     let mut f = Fixture::read("non_negative_tucker");

@@ -1,4 +1,4 @@
-//! The dimension tree of the iterative Tucker solvers: the modes in two halves, so that a sweep passes over the tensor twice.
+//! The dimension tree of the iterative Tucker solvers: the modes in two halves, so that a sweep passes over X twice.
 
 use crate::{error::Result, scalar::Scalar, tensor::Tensor};
 use ndarray::{Dimension, Ix2};

@@ -123,14 +123,16 @@ impl<T: Scalar> Hooi<T> {
 
     /// Entries that are NaN are missing: the fit is to the known entries, and so is the relative error.
     ///
-    /// What is missing is filled, with the mean of what is known to find a start, from there on with what the decomposition says
-    /// there, anew after every sweep (expectation-maximisation). The error over the known entries never rises. Sweeps get slower to converge the more is
-    /// missing: where half of the entries are, allow hundreds. A sweep costs one reconstruction more, about $2 J |X|$ flops, and
-    /// some passes over tensors of the size of X; three of these are held besides. Where nothing is missing the result is bit for
-    /// bit the ordinary one.
+    /// What is missing is filled, with the mean of what is known to find a start, from there on with what the
+    /// decomposition says there, anew after every sweep (expectation-maximisation). The error over the known entries
+    /// never rises. Convergence gets slower the more is missing: then allow more [`sweeps`](Hooi::sweeps), and leave
+    /// [`until_change`](Hooi::until_change) small. A sweep costs one reconstruction more, about $2 J |X|$ flops, and
+    /// some passes over tensors of the size of X; three of these are held besides. Where nothing is missing the result
+    /// is bit for bit the ordinary one.
     ///
-    /// Reference: Walczak and Massart, *Dealing with missing data: part I*, Chemometrics and Intelligent Laboratory Systems 58 (2001);
-    /// Andersson and Bro, *Improving the speed of multi-way algorithms: part I, Tucker3*, the same 42 (1998).
+    /// Reference: Walczak and Massart, *Dealing with missing data: part I*, Chemometrics and Intelligent Laboratory
+    /// Systems 58 (2001); Andersson and Bro, *Improving the speed of multi-way algorithms: part I, Tucker3*, the same
+    /// journal 42 (1998).
     ///
     /// ```
     /// use tenfold::{Tensor, decomp::Hooi};
@@ -152,7 +154,8 @@ impl<T: Scalar> Hooi<T> {
     ///
     /// # Errors
     /// As [`StHosvd::fit`], and [`ErrorKind::Shape`](crate::ErrorKind::Shape) where a given start does not fit. With
-    /// [`skip_nan`](Hooi::skip_nan), [`ErrorKind::Value`](crate::ErrorKind::Value) where all entries are missing at an index of a mode.
+    /// [`skip_nan`](Hooi::skip_nan), [`ErrorKind::Value`](crate::ErrorKind::Value) where all entries are missing at an
+    /// index of a mode.
     pub fn fit<D: Dimension>(&self, x: &Tensor<T, D>) -> Result<Fit<Tucker<T, D>>> {
         self.fit_with(x, unwatched)
     }

@@ -55,7 +55,7 @@ impl<T: Scalar, D: Dimension> Observed<T, D> {
         self.mask.scale(-mean)?.shift(mean)?.add(&self.x)
     }
 
-    /// An approximation's entries in the place of what is missing, and the norm of what the approximation leaves of the known ones.
+    /// An approximation's entries in the place of what is missing, and the norm of what it leaves of the known ones.
     pub(super) fn filled(&self, approximation: &Tensor<T, D>) -> Result<(Tensor<T, D>, f64)> {
         let left = self.x.sub(&approximation.mul(&self.mask)?)?;
         // Where an entry is missing nothing is left; where it is known, the sum is the entry to rounding.

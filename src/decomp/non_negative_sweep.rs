@@ -1,4 +1,4 @@
-//! A sweep of non-negative Tucker: every factor, and after each the core, with all others fixed. On every device, and nobody waits.
+//! A sweep of non-negative Tucker: every factor, and after each the core, with all others fixed. Nobody waits in it.
 
 use super::{
     Tucker,
@@ -91,8 +91,8 @@ impl<T: Scalar, D: Dimension> State<T, D> {
         Ok(())
     }
 
-    /// The core, given X seen through all factors, K: minimises f(G) = <G, H G> - 2 <G, K>, where H G = G x_0 A_0^T A_0 x_1 A_1^T A_1 ..
-    /// Gives f, which is what ||X - X'||^2 has beyond ||X||^2.
+    /// The core, given X seen through all factors, K: minimises f(G) = <G, H G> - 2 <G, K>, where H G is
+    /// G x_0 A_0^T A_0 x_1 A_1^T A_1 .. Gives f, which is what ||X - X'||^2 has beyond ||X||^2.
     fn update_core(&mut self, k: &Tensor<f64, D>) -> Result<Tensor<f64, Ix1>> {
         let curved = |g: &Tensor<f64, D>| g.multi_mode_product(&self.grams, MultiMode::default());
         let value = |g: &Tensor<f64, D>, hg: &Tensor<f64, D>| {
@@ -128,8 +128,8 @@ impl<T: Scalar, D: Dimension> State<T, D> {
         f_plain.sub(&better.mul(&kept)?)
     }
 
-    /// One over a bound on the largest eigenvalue of H: the product of the largest row sums of the Gram matrices. These are at least 1 where
-    /// a column has norm 1; where none has, any bound will do.
+    /// One over a bound on the largest eigenvalue of H: the product of the largest row sums of the Gram matrices. These
+    /// are at least 1 where a column has norm 1; where none has, any bound will do.
     fn step(&self) -> Result<Tensor<f64, D>> {
         let mut bound = self.one.clone();
         for gram in &self.grams {
@@ -195,7 +195,7 @@ mod tests {
         x.multi_mode_product(&state.factors, MultiMode { skip, transpose: true }).unwrap()
     }
 
-    /// A factor is the best one for the others and the core: every row against all sets of entries that may be positive.
+    /// A factor is the best one for the others and the core: each row against all sets of entries that may be positive.
     #[test]
     fn a_factor_solves_its_least_squares_problem() {
         for dead in [false, true] {

@@ -29,7 +29,7 @@ pub enum NonNegativeStart<T: Scalar> {
     Random,
     /// The absolute values of ST-HOSVD's factors and core.
     Hosvd,
-    /// A given decomposition without negative entries; of a `Tucker` of fixed order [`into_dyn`](Tucker::into_dyn) makes one.
+    /// A given decomposition without negative entries; one of fixed order goes through [`into_dyn`](Tucker::into_dyn).
     Given(Tucker<T>),
 }
 
@@ -58,8 +58,8 @@ pub enum NonNegativeStart<T: Scalar> {
 /// - It finds a local minimum that depends on the start, and may need hundreds of sweeps where columns are close to
 ///   collinear: look at [`history`](Fit#structfield.history).
 /// - X may have negative entries. They are fitted in the sense of least squares like all others, which at best gives 0.
-/// - A column that becomes all zero leaves its part of the core as it is until it is worth something again, and so does a
-///   zero slice of the core with its column: neither is NaN, or stuck. What is zero in the end stays in the result as
+/// - A column that becomes all zero leaves its part of the core as it is until it is worth something again, and so does
+///   a zero slice of the core with its column: neither is NaN, or stuck. What is zero in the end stays in the result as
 ///   a zero column with a zero slice of the core.
 ///
 /// **Cost** of a sweep: two passes over X, $2 J |X|$ flops each, J the rank of the mode projected first (|X| counts
@@ -95,7 +95,8 @@ pub struct NonNegativeTucker<T: Scalar = f64> {
 }
 
 impl<T: Scalar> NonNegativeTucker<T> {
-    /// One rank for each mode. By default from random numbers, at most 100 sweeps, until one changes the relative error by less than 1e-8.
+    /// One rank for each mode. By default from random numbers, at most 100 sweeps, until one changes the relative error
+    /// by less than 1e-8.
     pub fn ranks(ranks: impl Into<Vec<usize>>) -> Self {
         let sweeps = Sweeps { most: 100, change: Some(1e-8) };
         Self { ranks: ranks.into(), sweeps, start: NonNegativeStart::Random, seed: 0, skip_nan: false }
@@ -133,15 +134,16 @@ impl<T: Scalar> NonNegativeTucker<T> {
 
     /// Entries that are NaN are missing: the fit is to the known entries, and so is the relative error.
     ///
-    /// What is missing is filled, with the mean of what is known (or with a given start), and after every sweep with what the
-    /// decomposition says there (expectation-maximisation). The error over the known entries never rises. Sweeps get slower to
-    /// converge the more is missing: with half of the entries expect several times as many, so leave
-    /// [`until_change`](NonNegativeTucker::until_change) small and allow more [`sweeps`](NonNegativeTucker::sweeps). A sweep costs one
-    /// reconstruction more, about $2 J |X|$ flops, and some passes over tensors of the size of X; three of these are held besides.
-    /// Where nothing is missing the result is bit for bit the ordinary one.
+    /// What is missing is filled, with the mean of what is known (or with a given start), and after every sweep with
+    /// what the decomposition says there (expectation-maximisation). The error over the known entries never rises from
+    /// sweep to sweep. Convergence gets slower the more is missing: then allow more
+    /// [`sweeps`](NonNegativeTucker::sweeps), and leave [`until_change`](NonNegativeTucker::until_change) small.
+    /// A sweep costs one reconstruction more, about $2 J |X|$ flops, and some passes over tensors of the size of X; three
+    /// of these are held besides. Where nothing is missing the result is bit for bit the ordinary one.
     ///
-    /// Reference: Walczak and Massart, *Dealing with missing data: part I*, Chemometrics and Intelligent Laboratory Systems 58 (2001);
-    /// Andersson and Bro, *Improving the speed of multi-way algorithms: part I, Tucker3*, the same 42 (1998).
+    /// Reference: Walczak and Massart, *Dealing with missing data: part I*, Chemometrics and Intelligent Laboratory
+    /// Systems 58 (2001); Andersson and Bro, *Improving the speed of multi-way algorithms: part I, Tucker3*, the same
+    /// journal 42 (1998).
     pub fn skip_nan(mut self) -> Self {
         self.skip_nan = true;
         self
@@ -150,10 +152,11 @@ impl<T: Scalar> NonNegativeTucker<T> {
     /// Decomposes `x`. The factors' columns have norm 1, or are zero.
     ///
     /// # Errors
-    /// [`ErrorKind::Rank`] for ranks that do not fit the shape, [`ErrorKind::Value`] for entries that are not finite (the first is
-    /// named) or have a norm beyond `T`, and for a given start with such or with negative entries, [`ErrorKind::Shape`] for an
-    /// empty tensor or a given start that does not fit. With [`skip_nan`](NonNegativeTucker::skip_nan), [`ErrorKind::Value`] where all
-    /// entries are missing at an index of a mode.
+    /// [`ErrorKind::Rank`] for ranks that do not fit the shape, [`ErrorKind::Value`] for entries that are not finite
+    /// (the first is named) or have a norm beyond `T`, and for a given start with such or with negative entries,
+    /// [`ErrorKind::Shape`] for an empty tensor or a given start that does not fit. With
+    /// [`skip_nan`](NonNegativeTucker::skip_nan), [`ErrorKind::Value`] where all entries are missing at an index of a
+    /// mode.
     pub fn fit<D: Dimension>(&self, x: &Tensor<T, D>) -> Result<Fit<Tucker<T, D>>> {
         self.fit_with(x, unwatched)
     }

@@ -189,7 +189,7 @@ in_both_precisions! {
     extreme_scales
 }
 
-/// At the end no entry can go anywhere: the gradient is zero where an entry is positive, and not negative where it is zero.
+/// At the end no step helps: the gradient is zero where an entry is positive, and not negative where it is zero.
 #[test]
 fn the_end_meets_the_conditions_of_karush_kuhn_and_tucker() {
     let (shape, ranks) = ([7, 6, 5], [2, 2, 2]);
