@@ -23,6 +23,8 @@ const NAME: &str = "NonNegativeTucker::fit";
 /// Where a non-negative Tucker decomposition starts from.
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
+// There is one a solver: a box would only be in the way.
+#[allow(clippy::large_enum_variant)]
 pub enum NonNegativeStart<T: Scalar> {
     /// Factors and core uniform on [0, 1), from the seed, scaled to the norm of X.
     #[default]

@@ -252,7 +252,7 @@ pub fn solvers<T: Scalar>(device: &Device) {
     near::<f32>("non-negative Tucker", there.relative_error, here.relative_error, 1.0);
     assert!(there.core().min().unwrap() >= 0.0 && there.factors().iter().all(|f| f.min().unwrap() >= 0.0));
     // The same with every seventh entry missing.
-    let hole = |i: &[usize]| (i[0] + 2 * i[1] + 3 * i[2]) % 7 == 0;
+    let hole = |i: &[usize]| (i[0] + 2 * i[1] + 3 * i[2]).is_multiple_of(7);
     let some = Tensor::from_fn([20, 21, 22], |i| if hole(i) { T::nan() } else { positive[1].get(i).unwrap() }).unwrap();
     let [there, here] =
         [&on(device, &some), &some].map(|x| Hooi::ranks([3, 4, 5]).skip_nan().exactly(3).fit(x).unwrap());
