@@ -12,7 +12,7 @@ use tenfold::{
     Device, Element, ErrorKind, Result, Scalar, Tensor,
     algebra::{contract, inner, khatri_rao, kronecker},
     autodiff::Var,
-    decomp::{CpAls, CpStart, Hooi, Method, StHosvd, Tucker},
+    decomp::{CpAls, CpStart, Hooi, Method, NonNegativeTucker, StHosvd, Tucker},
 };
 
 /// The first GPU, or nothing and a line that says why.

@@ -3,7 +3,7 @@
 use super::{
     Cp, Fit, Progress, Stop,
     cp_sweep::{Problem, State},
-    fit::{Sweeps, unwatched},
+    fit::{Sweeps, best_of, unwatched},
     leading::{Method, Want, leading},
     missing::Observed,
     scale::{check_norm, divided, unit},
@@ -203,7 +203,7 @@ impl<T: Scalar> CpAls<T> {
     pub fn fit_with<D: Dimension>(
         &self,
         x: &Tensor<T, D>,
-        mut watch: impl FnMut(&Progress) -> ControlFlow<()>,
+        watch: impl FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<Fit<Cp<T, D>>> {
         self.check(x)?;
         let non_negative = self.non_negative.modes(x.shape())?;
@@ -215,24 +215,9 @@ impl<T: Scalar> CpAls<T> {
         let unit = unit::<T>(norm);
         let x = &divided(&x, unit)?;
         let problem = Problem { x, mask: mask.as_ref(), norm: norm / unit, unit, non_negative };
-        let mut best: Option<Fit<Cp<T, D>>> = None;
-        for attempt in 0..self.starts {
-            let start = self.first_factors(&problem, attempt)?;
-            let done = attempt * self.sweeps.most;
-            let fit = self.run(&problem, start, |p| {
-                watch(&Progress { done: done + p.done, total: self.starts * self.sweeps.most, ..*p })
-            })?;
-            let interrupted = fit.stopped == Stop::Interrupted;
-            if best.as_ref().is_none_or(|b| fit.relative_error < b.relative_error) {
-                best = Some(fit);
-            }
-            if interrupted {
-                // Whichever start was best: not all of them have had their turn.
-                best = best.map(|b| Fit { stopped: Stop::Interrupted, ..b });
-                break;
-            }
-        }
-        best.ok_or_else(|| Error::new(ErrorKind::Convergence, "CpAls::fit", "no start was run"))
+        best_of(self.starts, self.sweeps.most, watch, |attempt, watch| {
+            self.run(&problem, self.first_factors(&problem, attempt)?, watch)
+        })
     }
 
     fn check<D: Dimension>(&self, x: &Tensor<T, D>) -> Result<()> {

@@ -1,5 +1,6 @@
 //! What a solver gives back, and what it reports on its way.
 
+use crate::error::{Error, ErrorKind, Result};
 use std::{
     fmt,
     ops::{ControlFlow, Deref},
@@ -99,6 +100,31 @@ pub struct Progress {
 /// The callback that lets everything pass.
 pub(crate) fn unwatched(_: &Progress) -> ControlFlow<()> {
     ControlFlow::Continue(())
+}
+
+/// Runs a solver from several starts, each of so many sweeps at most, and keeps the fit with the smallest error; the callback sees one
+/// long run, and may break it off.
+pub(crate) fn best_of<M>(
+    starts: usize,
+    most: usize,
+    mut watch: impl FnMut(&Progress) -> ControlFlow<()>,
+    mut run: impl FnMut(usize, &mut dyn FnMut(&Progress) -> ControlFlow<()>) -> Result<Fit<M>>,
+) -> Result<Fit<M>> {
+    let mut best: Option<Fit<M>> = None;
+    for attempt in 0..starts {
+        let fit =
+            run(attempt, &mut |p| watch(&Progress { done: attempt * most + p.done, total: starts * most, ..*p }))?;
+        let interrupted = fit.stopped == Stop::Interrupted;
+        if best.as_ref().is_none_or(|b| fit.relative_error < b.relative_error) {
+            best = Some(fit);
+        }
+        if interrupted {
+            // Whichever start was best: not all of them have had their turn.
+            best = best.map(|b| Fit { stopped: Stop::Interrupted, ..b });
+            break;
+        }
+    }
+    best.ok_or_else(|| Error::new(ErrorKind::Convergence, "fit", "no start was run"))
 }
 
 /// The stopping rule of the iterative solvers.

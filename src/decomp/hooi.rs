@@ -3,7 +3,9 @@
 use super::{
     Fit, Progress, StHosvd, Stop, Tucker,
     fit::{Sweeps, unwatched},
+    halves::{halves, project},
     leading::refine,
+    missing::Observed,
     scale::{check_norm, divided, unit},
     target::check_ranks,
 };
@@ -85,12 +87,14 @@ pub struct Hooi<T: Scalar = f64> {
     ranks: Vec<usize>,
     sweeps: Sweeps,
     start: HooiStart<T>,
+    skip_nan: bool,
 }
 
 impl<T: Scalar> Hooi<T> {
     /// One rank for each mode. By default at most 50 sweeps, until one changes the relative error by less than 1e-8.
     pub fn ranks(ranks: impl Into<Vec<usize>>) -> Self {
-        Self { ranks: ranks.into(), sweeps: Sweeps { most: 50, change: Some(1e-8) }, start: HooiStart::StHosvd }
+        let sweeps = Sweeps { most: 50, change: Some(1e-8) };
+        Self { ranks: ranks.into(), sweeps, start: HooiStart::StHosvd, skip_nan: false }
     }
 
     /// At most this many sweeps.
@@ -117,10 +121,41 @@ impl<T: Scalar> Hooi<T> {
         self
     }
 
+    /// Entries that are NaN are missing: the fit is to the known entries, and so is the relative error.
+    ///
+    /// What is missing is filled, with the mean of what is known to find a start, from there on with what the
+    /// decomposition says there, anew after every sweep (expectation-maximisation). The error over the known entries
+    /// never rises. Convergence gets slower the more is missing: then allow more [`sweeps`](Hooi::sweeps), and leave
+    /// [`until_change`](Hooi::until_change) small. A sweep costs one reconstruction more, about $2 J |X|$ flops, and
+    /// some passes over tensors of the size of X; three of these are held besides. Where nothing is missing the result
+    /// is bit for bit the ordinary one.
+    ///
+    /// Reference: Walczak and Massart, *Dealing with missing data: part I*, Chemometrics and Intelligent Laboratory
+    /// Systems 58 (2001); Andersson and Bro, *Improving the speed of multi-way algorithms: part I, Tucker3*, the same
+    /// journal 42 (1998).
+    ///
+    /// ```
+    /// use tenfold::{Tensor, decomp::Hooi};
+    ///
+    /// let known = |i: &[usize]| (i[0] + 2 * i[1] + 3 * i[2]) % 7 != 0;
+    /// let entry = |i: &[usize]| (1.0 + i[0] as f64) * (2.0 + i[1] as f64) * (9.0 - i[2] as f64);
+    /// let x = Tensor::from_fn([8, 7, 6], |i| if known(i) { entry(i) } else { f64::NAN })?;
+    /// let fit = Hooi::ranks([1, 1, 1]).skip_nan().sweeps(200).fit(&x)?;
+    /// assert!(fit.relative_error < 1e-6);
+    /// assert!((fit.get(&[0, 0, 0])? / 18.0 - 1.0).abs() < 1e-5);
+    /// # Ok::<(), tenfold::Error>(())
+    /// ```
+    pub fn skip_nan(mut self) -> Self {
+        self.skip_nan = true;
+        self
+    }
+
     /// Decomposes `x`.
     ///
     /// # Errors
-    /// As [`StHosvd::fit`], and [`ErrorKind::Shape`](crate::ErrorKind::Shape) where a given start does not fit.
+    /// As [`StHosvd::fit`], and [`ErrorKind::Shape`](crate::ErrorKind::Shape) where a given start does not fit. With
+    /// [`skip_nan`](Hooi::skip_nan), [`ErrorKind::Value`](crate::ErrorKind::Value) where all entries are missing at an
+    /// index of a mode.
     pub fn fit<D: Dimension>(&self, x: &Tensor<T, D>) -> Result<Fit<Tucker<T, D>>> {
         self.fit_with(x, unwatched)
     }
@@ -142,6 +177,11 @@ impl<T: Scalar> Hooi<T> {
         }
         check_ranks("Hooi::fit", &self.ranks, x.shape())?;
         let x = &x.exact()?;
+        if self.skip_nan
+            && let Some(observed) = Observed::new("Hooi::fit", x)?
+        {
+            return self.fit_known(observed, watch);
+        }
         let (mut factors, norm) = self.first_factors(x)?;
         check_norm("Hooi::fit", x, norm)?;
         let unit = unit::<T>(norm);
@@ -149,22 +189,8 @@ impl<T: Scalar> Hooi<T> {
         let mut history = Vec::new();
         let mut stopped = Stop::Sweeps;
         let mut core = None;
-        let (left, right) = halves(x.shape(), &self.ranks);
         for sweep in 0..self.sweeps.most {
-            let mut last = None;
-            for (half, others) in [(&left, &right), (&right, &left)] {
-                let rest = project(x, &factors, others.clone())?;
-                for mode in half.clone() {
-                    let beside = half.clone().filter(|&m| m != mode);
-                    let y = project(&rest, &factors, beside)?;
-                    for _ in 0..STEPS {
-                        factors[mode] = refine(&y, mode, &factors[mode])?;
-                    }
-                    last = Some((mode, y));
-                }
-            }
-            let Some((mode, y)) = last else { break };
-            let now = y.mode_product(mode, &factors[mode].t())?;
+            let now = self.sweep(x, &mut factors)?;
             // The one number of a sweep that the host waits for. Factors were not looked at.
             let kept = now.norm()?;
             if !kept.is_finite() {
@@ -191,6 +217,63 @@ impl<T: Scalar> Hooi<T> {
         let relative_error = tucker.error_of_projection(x, norm)?;
         let tucker = tucker.scale_core(unit)?;
         Ok(Fit { decomposition: tucker, relative_error, history, stopped })
+    }
+
+    /// One sweep over all modes. Gives the core.
+    fn sweep<D: Dimension>(&self, x: &Tensor<T, D>, factors: &mut [Tensor<T, Ix2>]) -> Result<Tensor<T, D>> {
+        let (left, right) = halves(x.shape(), &self.ranks);
+        let mut last = None;
+        for (half, others) in [(&left, &right), (&right, &left)] {
+            let rest = project(x, factors, others.clone())?;
+            for mode in half.clone() {
+                let beside = half.clone().filter(|&m| m != mode);
+                let y = project(&rest, factors, beside)?;
+                for _ in 0..STEPS {
+                    factors[mode] = refine(&y, mode, &factors[mode])?;
+                }
+                last = Some((mode, y));
+            }
+        }
+        let (mode, y) = last.ok_or_else(|| Error::shape("Hooi::fit", "a tensor without modes"))?;
+        y.mode_product(mode, &factors[mode].t())
+    }
+
+    /// Decomposes a tensor of which entries are missing: a sweep on what the last one filled in, again and again.
+    fn fit_known<D: Dimension>(
+        &self,
+        observed: Observed<T, D>,
+        mut watch: impl FnMut(&Progress) -> ControlFlow<()>,
+    ) -> Result<Fit<Tucker<T, D>>> {
+        let norm = observed.x.norm()?;
+        check_norm("Hooi::fit", &observed.x, norm)?;
+        let unit = unit::<T>(norm);
+        let (observed, norm) = (observed.divided(unit)?, norm / unit);
+        let x = observed.filled_with_mean()?;
+        let (mut factors, _) = self.first_factors(&x)?;
+        // The approximation fills X for the next sweep, and what it leaves of the known entries is the error.
+        let fill = |core: Tensor<T, D>, factors: &[Tensor<T, Ix2>]| -> Result<_> {
+            let tucker = Tucker::new(core, factors.to_vec())?;
+            let (filled, error) = observed.filled(&tucker.reconstruct()?)?;
+            Ok((tucker, filled, if norm > 0.0 { error / norm } else { 0.0 }))
+        };
+        let core = Tucker::project(&x, factors.clone())?.into_parts().0;
+        let (mut tucker, mut x, mut error) = fill(core, &factors)?;
+        let mut history = Vec::new();
+        let mut stopped = Stop::Sweeps;
+        for sweep in 0..self.sweeps.most {
+            (tucker, x, error) = fill(self.sweep(&x, &mut factors)?, &factors)?;
+            history.push(error);
+            let progress = Progress { done: sweep + 1, total: self.sweeps.most, relative_error: Some(error) };
+            if watch(&progress).is_break() {
+                stopped = Stop::Interrupted;
+                break;
+            }
+            if self.sweeps.converged(&history) {
+                stopped = Stop::Converged;
+                break;
+            }
+        }
+        Ok(Fit { decomposition: tucker.scale_core(unit)?, relative_error: error, history, stopped })
     }
 
     /// The factors to start from, and the norm of X.
@@ -225,27 +308,4 @@ impl<T: Scalar> Hooi<T> {
             }
         }
     }
-}
-
-/// Projects some modes on their factors.
-fn project<T: Scalar, D: Dimension>(
-    x: &Tensor<T, D>,
-    factors: &[Tensor<T, Ix2>],
-    modes: impl Iterator<Item = usize>,
-) -> Result<Tensor<T, D>> {
-    let views: Vec<(usize, Tensor<T, Ix2>)> = modes.map(|m| (m, factors[m].t())).collect();
-    x.mode_products(&views.iter().map(|(m, f)| (*m, f)).collect::<Vec<_>>())
-}
-
-/// The two halves of the modes between which the dimension tree alternates: the split for which what is left of X after
-/// projecting one half is smallest in all.
-fn halves(shape: &[usize], ranks: &[usize]) -> (std::ops::Range<usize>, std::ops::Range<usize>) {
-    let size = |full: std::ops::Range<usize>| -> f64 {
-        (0..shape.len()).map(|m| if full.contains(&m) { shape[m] } else { ranks[m] } as f64).product()
-    };
-    let n = shape.len();
-    let cost = |split: &usize| size(0..*split) + size(*split..n);
-    // Where it makes no difference the last modes are projected first: their fibres lie along memory.
-    let split = (1..n).rev().min_by(|a, b| cost(a).total_cmp(&cost(b))).unwrap_or(n);
-    (0..split, split..n)
 }

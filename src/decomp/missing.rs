@@ -1,5 +1,6 @@
 //! Entries that are missing: NaN in the data, which says that nobody knows, as zeros and a mask of what is known.
 
+use super::scale::divided;
 use crate::{
     error::{Error, ErrorKind, Result},
     scalar::Scalar,
@@ -42,5 +43,23 @@ impl<T: Scalar, D: Dimension> Observed<T, D> {
             }
         }
         Ok(Some(Self { x: x.nan_to_zero()?, mask }))
+    }
+
+    /// Divided by a power of two.
+    pub(super) fn divided(self, unit: f64) -> Result<Self> {
+        Ok(Self { x: divided(&self.x, unit)?, mask: self.mask })
+    }
+
+    /// The mean of what is known in the place of what is missing.
+    pub(super) fn filled_with_mean(&self) -> Result<Tensor<T, D>> {
+        let mean = T::of(self.x.sum()? / self.mask.sum()?);
+        self.mask.scale(-mean)?.shift(mean)?.add(&self.x)
+    }
+
+    /// An approximation's entries in the place of what is missing, and the norm of what it leaves of the known ones.
+    pub(super) fn filled(&self, approximation: &Tensor<T, D>) -> Result<(Tensor<T, D>, f64)> {
+        let left = self.x.sub(&approximation.mul(&self.mask)?)?;
+        // Where an entry is missing nothing is left; where it is known, the sum is the entry to rounding.
+        Ok((approximation.add(&left)?, left.norm()?))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | format | what it says | solvers |
 //! |---|---|---|
-//! | [`Tucker`] | $X = G \times_0 A_0 \times_1 A_1 \cdots$, a core seen through one matrix per mode | [`Hosvd`], [`StHosvd`], [`Hooi`] |
+//! | [`Tucker`] | $X = G \times_0 A_0 \times_1 A_1 \cdots$, a core seen through one matrix per mode | [`Hosvd`], [`StHosvd`], [`Hooi`]; without negative entries [`NonNegativeTucker`] |
 //! | [`Cp`] | $X = \sum_r w_r \thinspace a_r \circ b_r \circ c_r \cdots$, a sum of outer products | [`CpAls`] |
 //!
 //! A solver is a builder: say what is wanted, then [`fit`](StHosvd::fit). The result is a [`Fit`]: the decomposition (to which it
@@ -15,6 +15,7 @@
 //! - Compress to known ranks: [`StHosvd::ranks`]; [`Hooi::ranks`] to squeeze out the last percent of error, or
 //!   less, at several times the cost.
 //! - Compare singular values mode by mode, or want every factor from the whole tensor: [`Hosvd`].
+//! - Parts that only add up, of data without negative entries (counts, spectra, images): [`NonNegativeTucker`].
 //! - Explain a tensor as a sum of parts that mean something (chemical components, topics, sources): [`CpAls`]. CP components are
 //!   unique under mild conditions; Tucker factors are only determined up to rotation.
 //!
@@ -39,10 +40,13 @@ mod cp;
 mod cp_als;
 mod cp_sweep;
 mod fit;
+mod halves;
 mod hooi;
 mod hosvd;
 mod leading;
 mod missing;
+mod non_negative_sweep;
+mod non_negative_tucker;
 mod normal;
 mod scale;
 mod st_hosvd;
@@ -56,6 +60,7 @@ pub use fit::{Fit, Progress, Stop};
 pub use hooi::{Hooi, HooiStart};
 pub use hosvd::Hosvd;
 pub use leading::Method;
+pub use non_negative_tucker::{NonNegativeStart, NonNegativeTucker};
 pub use st_hosvd::StHosvd;
 pub use target::Target;
 pub use tucker::Tucker;

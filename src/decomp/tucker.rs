@@ -89,6 +89,11 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
         (self.core, self.factors)
     }
 
+    /// The same decomposition with its order known at run time only.
+    pub fn into_dyn(self) -> Tucker<T> {
+        Tucker { core: self.core.into_dyn(), factors: self.factors, shape: self.shape }
+    }
+
     /// The shape of the tensor that this stands for.
     pub fn shape(&self) -> &[usize] {
         &self.shape

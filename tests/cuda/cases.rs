@@ -246,6 +246,20 @@ pub fn solvers<T: Scalar>(device: &Device) {
     assert!(guaranteed.relative_error <= 0.2);
     let hooi = |x: &Tensor<T, Ix3>| Hooi::ranks([3, 4, 5]).exactly(3).fit(x).unwrap();
     near::<f32>("HOOI", hooi(&x).relative_error, hooi(&a).relative_error, 1.0);
+    let non_negative = |x: &Tensor<T, Ix3>| NonNegativeTucker::ranks([3, 4, 5]).seed(7).exactly(3).fit(x).unwrap();
+    let positive = [x.abs().unwrap(), a.abs().unwrap()];
+    let [there, here] = [&positive[0], &positive[1]].map(non_negative);
+    near::<f32>("non-negative Tucker", there.relative_error, here.relative_error, 1.0);
+    assert!(there.core().min().unwrap() >= 0.0 && there.factors().iter().all(|f| f.min().unwrap() >= 0.0));
+    // The same with every seventh entry missing.
+    let hole = |i: &[usize]| (i[0] + 2 * i[1] + 3 * i[2]).is_multiple_of(7);
+    let some = Tensor::from_fn([20, 21, 22], |i| if hole(i) { T::nan() } else { positive[1].get(i).unwrap() }).unwrap();
+    let [there, here] =
+        [&on(device, &some), &some].map(|x| Hooi::ranks([3, 4, 5]).skip_nan().exactly(3).fit(x).unwrap());
+    near::<f32>("HOOI of known entries", there.relative_error, here.relative_error, 1.0);
+    let known = |x: &Tensor<T, Ix3>| NonNegativeTucker::ranks([3, 4, 5]).seed(7).skip_nan().exactly(3).fit(x).unwrap();
+    let [there, here] = [&on(device, &some), &some].map(known);
+    near::<f32>("non-negative Tucker of known entries", there.relative_error, here.relative_error, 1.0);
     let cp = |x: &Tensor<T, Ix3>| CpAls::rank(3).seed(7).exactly(3).fit(x).unwrap();
     near::<f32>("CP-ALS", cp(&x).relative_error, cp(&a).relative_error, 1.0);
     // Components that are the same: V is singular, and every sweep is done again with care.

@@ -12,6 +12,8 @@ mod draws;
 mod formats;
 mod forms;
 mod hooi;
+mod missing_tucker;
+mod non_negative_tucker;
 mod problems;
 mod repeat;
 mod stored;
