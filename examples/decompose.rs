@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo run --release --example decompose -- cube.npy --method st-hosvd --tol 0.05 --out parts
 //! cargo run --release --example decompose -- cube.npy --method cp-als --rank 10 --sweeps 50 --seed 7 --json
+//! cargo run --release --example decompose -- spectra.npy --method cp-als --rank 3 --non-negative --skip-nan --starts 5
 //! ```
 //!
 //! Back in NumPy, with the parts of a Tucker decomposition of order 3:
@@ -26,19 +27,23 @@ use std::{
 };
 use tenfold::{
     Device, Error, ErrorKind, Result, Scalar, Tensor,
-    decomp::{CpAls, CpStart, Fit, Hooi, HooiStart, Hosvd, Progress, StHosvd, Stop, Target},
+    decomp::{
+        CpAls, CpStart, Fit, Hooi, HooiStart, Hosvd, NonNegativeStart, NonNegativeTucker, Progress, StHosvd, Stop,
+        Target,
+    },
 };
 
 /// Decompose a tensor into a Tucker core with factors, or into a sum of CP components.
 ///
-/// Tucker methods (hosvd, st-hosvd, hooi) take one rank for each mode, or, for the first two, a tolerance: the relative error
-/// that the result is guaranteed to meet, with ranks as small as that allows. CP takes one rank, the number of components.
+/// Tucker methods (hosvd, st-hosvd, hooi, non-negative-tucker) take one rank for each mode, or, for the first two, a tolerance: the
+/// relative error that the result is guaranteed to meet, with ranks as small as that allows. CP takes one rank, the number of components.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
     /// The tensor: a .npy file of numbers, of order 2 or more.
     input: PathBuf,
-    /// st-hosvd is the quickest; hooi the best Tucker fit for given ranks; cp-als finds components.
+    /// st-hosvd is the quickest; hooi the best Tucker fit for given ranks; non-negative-tucker has no negative entry in core or
+    /// factors; cp-als finds components.
     #[arg(long, value_enum)]
     method: MethodName,
     /// Tucker ranks, one for each mode: 30,30,10
@@ -50,15 +55,21 @@ struct Arguments {
     /// The number of CP components.
     #[arg(long)]
     rank: Option<usize>,
-    /// Run exactly this many sweeps (hooi, cp-als); without it, until a sweep changes the error by less than 1e-8.
+    /// Run exactly this many sweeps (all but hosvd and st-hosvd); without it, until a sweep changes the error by less than 1e-8.
     #[arg(long)]
     sweeps: Option<usize>,
-    /// Where hooi and cp-als start: hosvd is the default of hooi, random of cp-als.
+    /// Where sweeps start from: hosvd is the default of hooi, random of the others.
     #[arg(long, value_enum)]
     init: Option<Init>,
-    /// CP starts to try, of which the best is kept.
+    /// Starts to try (cp-als, non-negative-tucker), of which the best is kept.
     #[arg(long, default_value_t = 1)]
     starts: usize,
+    /// Components without negative entries (cp-als).
+    #[arg(long)]
+    non_negative: bool,
+    /// Entries that are NaN are missing: fit the others (all but hosvd and st-hosvd).
+    #[arg(long)]
+    skip_nan: bool,
     /// Compute in this type.
     #[arg(long, value_enum, default_value = "f64")]
     dtype: Dtype,
@@ -84,6 +95,7 @@ enum MethodName {
     Hosvd,
     StHosvd,
     Hooi,
+    NonNegativeTucker,
     CpAls,
 }
 
@@ -140,6 +152,15 @@ fn decompose<T: Scalar>(arguments: &Arguments) -> Result<()> {
     let shape = x.shape().to_vec();
     println!("{}: {}", arguments.input.display(), describe(&shape));
     let x = x.cast::<T>()?.to_device(&device)?;
+    let direct = matches!(arguments.method, MethodName::Hosvd | MethodName::StHosvd);
+    if direct && arguments.skip_nan {
+        return Err(usage("--skip-nan is for methods with sweeps: hooi, non-negative-tucker and cp-als"));
+    }
+    if arguments.non_negative && arguments.method != MethodName::CpAls {
+        return Err(usage(
+            "--non-negative is for cp-als; Tucker without negative entries is --method non-negative-tucker",
+        ));
+    }
     let found = match arguments.method {
         MethodName::CpAls => components(arguments, &x)?,
         _ => tucker(arguments, &x)?,
@@ -149,7 +170,11 @@ fn decompose<T: Scalar>(arguments: &Arguments) -> Result<()> {
         Stop::Direct => "computed directly".to_string(),
         stopped => format!("{} sweeps, {stopped}", found.sweeps),
     };
-    println!("relative error ||X - X'|| / ||X|| = {:.6e} ({sweeps}), {:.3} s", found.relative_error, found.seconds);
+    let over = if arguments.skip_nan { " over the known entries" } else { "" };
+    println!(
+        "relative error ||X - X'|| / ||X|| = {:.6e}{over} ({sweeps}), {:.3} s",
+        found.relative_error, found.seconds
+    );
     if let Some(folder) = &arguments.out {
         write(folder, &found.parts)?;
         let names: Vec<&str> = found.parts.iter().map(|(name, _)| name.as_str()).collect();
@@ -184,11 +209,13 @@ fn describe(shape: &[usize]) -> String {
 fn tucker<T: Scalar>(arguments: &Arguments, x: &Tensor<T, IxDyn>) -> Result<Found<T>> {
     let target = match (&arguments.ranks, arguments.tol) {
         (Some(ranks), _) => Target::Ranks(ranks.clone()),
-        (None, Some(tolerance)) if arguments.method != MethodName::Hooi => Target::Tolerance(tolerance),
-        (None, Some(_)) => return Err(usage("hooi needs --ranks; --tol is for hosvd and st-hosvd")),
+        (None, Some(tolerance)) if matches!(arguments.method, MethodName::Hosvd | MethodName::StHosvd) => {
+            Target::Tolerance(tolerance)
+        }
+        (None, Some(_)) => return Err(usage("methods with sweeps need --ranks; --tol is for hosvd and st-hosvd")),
         (None, None) => {
             return Err(usage(
-                "Tucker methods need --ranks 30,30,10 or, but for hooi, --tol 0.05; --rank is for cp-als",
+                "Tucker methods need --ranks 30,30,10 or, for hosvd and st-hosvd, --tol 0.05; --rank is for cp-als",
             ));
         }
     };
@@ -204,14 +231,30 @@ fn tucker<T: Scalar>(arguments: &Arguments, x: &Tensor<T, IxDyn>) -> Result<Foun
             if arguments.init == Some(Init::Random) {
                 solver = solver.start(HooiStart::Random { seed: arguments.seed });
             }
+            if arguments.skip_nan {
+                solver = solver.skip_nan();
+            }
+            solver.fit_with(x, |p| bar.show(p))?
+        }
+        (MethodName::NonNegativeTucker, Target::Ranks(ranks)) => {
+            let mut solver = NonNegativeTucker::ranks(ranks).seed(arguments.seed).starts(arguments.starts);
+            if let Some(sweeps) = arguments.sweeps {
+                solver = solver.exactly(sweeps);
+            }
+            if arguments.init == Some(Init::Hosvd) {
+                solver = solver.start(NonNegativeStart::Hosvd);
+            }
+            if arguments.skip_nan {
+                solver = solver.skip_nan();
+            }
             solver.fit_with(x, |p| bar.show(p))?
         }
         (_, target) => StHosvd::target(target).fit_with(x, |p| bar.show(p))?,
     };
     let seconds = start.elapsed().as_secs_f64();
     bar.done();
-    // On the residual itself, and outside of the time.
-    let error = fit.decomposition.relative_error(x)?;
+    // On the residual itself, and outside of the time; with missing entries the solver has measured it so.
+    let error = if arguments.skip_nan { fit.relative_error } else { fit.decomposition.relative_error(x)? };
     let (ranks, ratio) = (json!(fit.ranks()), fit.compression_ratio());
     let found = Found::new(&fit, ranks, ratio, error, seconds);
     let (core, factors) = fit.into_inner().into_parts();
@@ -229,12 +272,18 @@ fn components<T: Scalar>(arguments: &Arguments, x: &Tensor<T, IxDyn>) -> Result<
     if arguments.init == Some(Init::Hosvd) {
         solver = solver.start(CpStart::Hosvd);
     }
+    if arguments.non_negative {
+        solver = solver.non_negative();
+    }
+    if arguments.skip_nan {
+        solver = solver.skip_nan();
+    }
     let bar = Bar::new(arguments);
     let start = Instant::now();
     let fit = solver.fit_with(x, |p| bar.show(p))?;
     let seconds = start.elapsed().as_secs_f64();
     bar.done();
-    let error = fit.decomposition.relative_error(x)?;
+    let error = if arguments.skip_nan { fit.relative_error } else { fit.decomposition.relative_error(x)? };
     let found = Found::new(&fit, json!([rank]), fit.compression_ratio(), error, seconds);
     let (weights, factors) = fit.into_inner().into_parts();
     Ok(found.with(std::iter::once(("weights.npy".to_string(), weights.into_dyn())).chain(named(factors))))
@@ -297,7 +346,7 @@ impl Bar {
         };
         let unit = match arguments.method {
             MethodName::Hosvd | MethodName::StHosvd => "modes",
-            MethodName::Hooi | MethodName::CpAls => "sweeps",
+            MethodName::Hooi | MethodName::NonNegativeTucker | MethodName::CpAls => "sweeps",
         };
         if let Ok(style) =
             ProgressStyle::with_template(&format!("{{bar:40}} {{pos}}/{{len}} {unit}  {{msg}}  {{eta}} left"))

@@ -157,6 +157,39 @@ fn every_method_reports_and_writes_what_it_found() -> Result {
     Ok(())
 }
 
+/// Amounts, of which one in nine is not known: every way to say so gives back what was written, and what was not.
+#[test]
+fn amounts_and_missing_entries() -> Result {
+    let truth = |i: &[usize]| (1.0 + i[0] as f64) * (2.0 + i[1] as f64) * (9.0 - i[2] as f64);
+    let x = Tensor::<f64, IxDyn>::from_fn(IxDyn(&[6, 5, 4]), |i| {
+        if (i[0] + 2 * i[1] + 4 * i[2]) % 9 == 0 { f64::NAN } else { truth(i) }
+    })?;
+    let case = Case::new(&x)?;
+    for words in [
+        "--method cp-als --rank 1",
+        "--method cp-als --rank 1 --non-negative --starts 2",
+        "--method hooi --ranks 1,1,1 --sweeps 200",
+        "--method non-negative-tucker --ranks 1,1,1 --sweeps 200 --init hosvd",
+    ] {
+        let json = case.json(&format!("{words} --skip-nan --out parts"))?;
+        assert!(json["relative_error"].as_f64().is_some_and(|error| error < 1e-6), "{words}: {json}");
+        let (weight, order) = match words.contains("cp-als") {
+            true => (case.load("parts/weights.npy")?.get(&[0])?, 3),
+            false => (case.load("parts/core.npy")?.get(&[0, 0, 0])?, 3),
+        };
+        let found = (0..order).try_fold(weight, |product, n| -> Result<f64> {
+            let factor = case.load(&format!("parts/factor_{n}.npy"))?;
+            assert!(!words.contains("negative") || factor.min()? >= 0.0);
+            Ok(product * factor.get(&[0, 0])?)
+        })?;
+        // The very first entry is missing.
+        assert!((found / truth(&[0, 0, 0]) - 1.0).abs() < 1e-5, "{words}: {found}");
+        case.fails(words, &["NaN", "finite"])?;
+        fs::remove_dir_all(case.path("parts"))?;
+    }
+    Ok(())
+}
+
 #[test]
 fn the_sweeps_asked_for_are_run() -> Result {
     let case = Case::new(&small()?)?;
@@ -273,7 +306,11 @@ fn options_that_do_not_go_together_are_refused() -> Result {
     case.fails("--method st-hosvd", &["--ranks 30,30,10", "--tol 0.05"])?;
     case.fails("--method st-hosvd --ranks 2,2,2 --tol 0.1", &["--tol", "cannot be used with", "--ranks"])?;
     case.fails("--method st-hosvd --rank 2", &["--ranks", "--rank is for cp-als"])?;
-    case.fails("--method hooi --tol 0.1", &["hooi needs --ranks"])?;
+    for method in ["hooi", "non-negative-tucker"] {
+        case.fails(&format!("--method {method} --tol 0.1"), &["need --ranks", "--tol is for hosvd and st-hosvd"])?;
+        case.fails(&format!("--method {method} --ranks 2,2,2 --non-negative"), &["--non-negative is for cp-als"])?;
+    }
+    case.fails("--method st-hosvd --tol 0.1 --skip-nan", &["--skip-nan is for methods with sweeps"])?;
     case.fails("--method cp-als", &["cp-als needs --rank"])?;
     case.fails("--method cp-als --ranks 2,2,2", &["cp-als needs --rank", "Tucker"])?;
     case.fails("--method parafac --rank 2", &["invalid value 'parafac'", "cp-als", "st-hosvd"])?;
