@@ -12,7 +12,7 @@ use ndarray::{Dimension, Ix2, Ix3, Ix4, IxDyn};
 use std::{path::PathBuf, time::Instant};
 use tenfold::{
     Device, Result, Scalar, Tensor,
-    decomp::{CpAls, CpStart, Hooi, Hosvd, StHosvd},
+    decomp::{CpAls, CpStart, Hooi, Hosvd, NonNegativeTucker, StHosvd},
 };
 
 /// Times one case and prints its median.
@@ -21,7 +21,7 @@ struct Arguments {
     /// The folder that benches/peers/generate.py wrote.
     #[arg(long)]
     data: PathBuf,
-    /// mode-product-0 .. -2, hosvd-200, st-hosvd-200, hooi-200, cp-als-200, cp-amounts-200, cp-holes-200, hosvd-64x4, .., hosvd-pines, ..
+    /// mode-product-0 .. -2, hosvd-200, st-hosvd-200, hooi-200, cp-als-200, tucker-amounts-200, cp-amounts-200, cp-holes-200, hosvd-64x4, .., hosvd-pines, ..
     #[arg(long)]
     case: String,
     #[arg(long, default_value = "f64")]
@@ -97,6 +97,10 @@ impl Bench<'_> {
             "hosvd" => self.time(|| Hosvd::ranks(ranks.clone()).fit(&x), |fit| fit.relative_error(&x))?,
             "st-hosvd" => self.time(|| StHosvd::ranks(ranks.clone()).fit(&x), |fit| fit.relative_error(&x))?,
             "hooi" => self.time(|| Hooi::ranks(ranks.clone()).exactly(10).fit(&x), |fit| fit.relative_error(&x))?,
+            "tucker-amounts" => {
+                let (x, solver) = (x.abs()?, NonNegativeTucker::ranks(ranks).exactly(10));
+                self.time(|| solver.fit(&x), |fit| fit.decomposition.relative_error(&x))?
+            }
             "cp-als" | "cp-amounts" | "cp-holes" => {
                 let start: Vec<Tensor<T, Ix2>> =
                     (0..x.order()).map(|mode| self.load(&format!("{cp}_init{mode}"))).collect::<Result<_>>()?;

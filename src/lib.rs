@@ -206,6 +206,8 @@
 //! | given ranks, the smallest error | [`Hooi::ranks`](decomp::Hooi::ranks) | a start as above, then two passes over X a sweep |
 //! | singular values of every unfolding of X itself | [`Hosvd`](decomp::Hosvd) | about N times ST-HOSVD |
 //! | components with a meaning | [`CpAls::rank`](decomp::CpAls::rank) | two passes over X a sweep |
+//! | .. that are amounts: nothing below zero | [`CpAls::non_negative`](decomp::CpAls::non_negative), [`NonNegativeTucker`](decomp::NonNegativeTucker) | the same |
+//! | .. though entries are missing | NaN for them, and [`CpAls::skip_nan`](decomp::CpAls::skip_nan), [`Hooi::skip_nan`](decomp::Hooi::skip_nan) | two passes over a mask with $R^2 / 2$ columns; a reconstruction a sweep |
 //!
 //! ST-HOSVD mostly comes within a percent of the best error for its ranks, so start with it. CP finds a local minimum
 //! that depends on where it starts: let it try [several starts](decomp::CpAls::starts), and look at the components as

@@ -37,7 +37,7 @@ SWEEPS = 10
 CASES = (
     *(f"mode-product-{mode}" for mode in range(3)),
     *("hosvd-200", "st-hosvd-200", "hooi-200", "cp-als-200"),
-    *("cp-amounts-200", "cp-holes-200"),
+    *("tucker-amounts-200", "cp-amounts-200", "cp-holes-200"),
     *("hosvd-64x4", "st-hosvd-64x4", "hooi-64x4", "cp-als-64x4"),
     *("hosvd-pines", "st-hosvd-pines"),
 )
@@ -100,6 +100,12 @@ class TensorLy:
         run = lambda: parafac(x, rank, n_iter_max=SWEEPS, init=(None, list(start)), tol=0)
         return run, self.reconstruct_cp
 
+    def tucker_amounts(self, x, ranks):
+        from tensorly.decomposition import non_negative_tucker_hals
+
+        run = lambda: non_negative_tucker_hals(x, ranks, n_iter_max=SWEEPS, init="random", random_state=0, tol=0)
+        return run, self.reconstruct_tucker
+
     def cp_amounts(self, x, rank, start):
         from tensorly.decomposition import non_negative_parafac_hals
 
@@ -154,6 +160,9 @@ class Pyttb:
         initial = self.ttb.ktensor(list(start))
         run = lambda: self.ttb.cp_als(x, rank, stoptol=0.0, maxiters=SWEEPS, init=initial, printitn=0)[0]
         return run, lambda result: cp_to_array(result.weights, result.factor_matrices)
+
+    def tucker_amounts(self, x, ranks):
+        raise Unsupported
 
     def cp_amounts(self, x, rank, start):
         raise Unsupported
@@ -211,6 +220,8 @@ def prepare(library, case, load):
         return *library.cp_als(library.load(x), rank, start), x
     name, ranks = TUCKER_PROBLEMS[problem]
     x = load(name)
+    if kind == "tucker-amounts":
+        x = abs(x)
     return *getattr(library, kind.replace("-", "_"))(library.load(x), ranks), x
 
 

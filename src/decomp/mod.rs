@@ -3,7 +3,7 @@
 //! | format | what it says | solvers |
 //! |---|---|---|
 //! | [`Tucker`] | $X = G \times_0 A_0 \times_1 A_1 \cdots$, a core seen through one matrix per mode | [`Hosvd`], [`StHosvd`], [`Hooi`]; without negative entries [`NonNegativeTucker`] |
-//! | [`Cp`] | $X = \sum_r w_r \thinspace a_r \circ b_r \circ c_r \cdots$, a sum of outer products | [`CpAls`] |
+//! | [`Cp`] | $X = \sum_r w_r \thinspace a_r \circ b_r \circ c_r \cdots$, a sum of outer products | [`CpAls`], without negative entries too |
 //!
 //! A solver is a builder: say what is wanted, then [`fit`](StHosvd::fit). The result is a [`Fit`]: the decomposition (to which it
 //! dereferences) with its true relative error, the error after every sweep, and why it stopped. `fit_with` takes a callback that
@@ -18,6 +18,10 @@
 //! - Parts that only add up, of data without negative entries (counts, spectra, images): [`NonNegativeTucker`].
 //! - Explain a tensor as a sum of parts that mean something (chemical components, topics, sources): [`CpAls`]. CP components are
 //!   unique under mild conditions; Tucker factors are only determined up to rotation.
+//! - Amounts, spectra, counts, which no part of a sum can take away from: [`CpAls::non_negative`], or [`NonNegativeTucker`] where
+//!   parts of one mode go with several of another. Factors then read as parts, and components cannot cancel.
+//! - Entries are missing: NaN in their places, and `skip_nan` for [CP](CpAls::skip_nan), [Tucker](Hooi::skip_nan) and
+//!   [non-negative Tucker](NonNegativeTucker::skip_nan). The decomposition says what they would be.
 //!
 //! ```
 //! use rand::SeedableRng;

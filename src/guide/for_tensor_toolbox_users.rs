@@ -120,6 +120,9 @@
 //! | `hosvd(.., 'dimorder', p)` | `ttb.hosvd(.., dimorder=p)` | [`.order(p)`](crate::decomp::StHosvd::order) |
 //! | `tucker_als(X, R)` | `ttb.tucker_als(x, r)` | [`Hooi::ranks(r).fit(&x)`](crate::decomp::Hooi) |
 //! | `cp_als(X, R)` | `ttb.cp_als(x, r)` | [`CpAls::rank(r).fit(&x)`](crate::decomp::CpAls) |
+//! | `cp_nmu(X, R)` | - | [`CpAls::rank(r).non_negative()`](crate::decomp::CpAls::non_negative): coordinate descent, not multiplicative updates |
+//! | `cp_opt(X, R, 'lower', 0)` | `ttb.gcp_opt(..)` with a lower bound | the same |
+//! | `cp_wopt(X, P, R)` | - | [`CpAls::rank(r).skip_nan()`](crate::decomp::CpAls::skip_nan) with NaN where P is 0 |
 //! | `'maxiters'`, `'tol'` | `maxiters`, `stoptol` | `.sweeps(n)`, `.until_change(t)` |
 //! | `'init', 'nvecs'` | `init="nvecs"` | [`CpStart::Hosvd`](crate::decomp::CpStart), [`HooiStart::StHosvd`](crate::decomp::HooiStart) |
 //! | `'init', U` | `init=ktensor` | [`CpStart::Given(factors)`](crate::decomp::CpStart), [`HooiStart::Given(factors)`](crate::decomp::HooiStart) |
@@ -151,8 +154,8 @@
 //!   one. So does [`fix_signs`](crate::decomp::Cp::fix_signs), and always leaves it to the last mode.
 //! - **Single precision** works throughout: `Tensor<f32, _>`.
 //!
-//! Not here: sparse, symmetric and Kruskal-sum tensors (`sptensor`, `symtensor`, `sumtensor`), `cp_apr`, `cp_opt`,
-//! `gcp_opt`, `score`.
+//! Not here: sparse, symmetric and Kruskal-sum tensors (`sptensor`, `symtensor`, `sumtensor`), `cp_apr`, other
+//! losses than least squares (`gcp_opt`), `score`.
 //!
 //! # Data between the two
 //!

@@ -79,6 +79,10 @@
 //! | `parafac(x, rank, init="svd")` | [`.start(CpStart::Hosvd)`](crate::decomp::CpStart) |
 //! | `parafac(.., init=(weights, factors))` | [`.start(CpStart::Given(factors))`](crate::decomp::CpStart), the weights multiplied in |
 //! | `n_iter_max=k`, `tol=t` | `.sweeps(k)`, `.until_change(t)`; both with `.exactly(k)` for exactly k sweeps |
+//! | `parafac(x, rank, mask=m)` | [`CpAls::rank(rank).skip_nan()`](crate::decomp::CpAls::skip_nan) with NaN where the mask is 0: exact least squares, nothing is imputed |
+//! | `non_negative_parafac_hals(x, rank)`, `nn_modes={0, 2}` | [`CpAls::rank(rank).non_negative()`](crate::decomp::CpAls::non_negative), [`non_negative_modes([0, 2])`](crate::decomp::CpAls::non_negative_modes) |
+//! | `tucker(x, rank, mask=m)` | [`Hooi::ranks(rank).skip_nan()`](crate::decomp::Hooi::skip_nan), NaN as above |
+//! | `non_negative_tucker_hals(x, rank)` | [`NonNegativeTucker::ranks(rank).fit(&x)`](crate::decomp::NonNegativeTucker) |
 //! | `return_errors=True` | [`fit.history`](crate::decomp::Fit#structfield.history), always there |
 //! | `callback=f` | [`fit_with(&x, f)`](crate::decomp::CpAls::fit_with) |
 //!
@@ -114,11 +118,14 @@
 //!   norms would not resolve it.
 //! - **Ranks** are whole numbers, one for each mode, none above the mode's size. `rank=0.1` and `rank="same"` have no
 //!   counterpart; ask for a tolerance.
+//! - **Zeros** of non-negative factors are zeros; HALS there leaves the smallest number that it takes for positive.
+//! - **Missing entries**: one sweep of CP costs more here, and gains as much as on whole data. Errors are over the known
+//!   entries.
 //! - **Element type** is part of the tensor's type; `f32` and `f64` do not mix by themselves
 //!   ([`cast`](crate::Tensor::cast)).
 //!
-//! Not here: masks and missing values, non-negative, sparse and constrained decompositions, PARAFAC2, tensor trains and
-//! rings, `partial_tucker`, regression, robust PCA, sparse tensors.
+//! Not here: sparse, smooth and otherwise constrained decompositions, PARAFAC2, tensor trains and rings,
+//! `partial_tucker`, regression, robust PCA, sparse tensors.
 //!
 //! # Data between the two
 //!

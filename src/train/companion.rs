@@ -97,6 +97,13 @@ pub trait Companion<T: Scalar, M: Module<T>> {
     fn after_step(&mut self, _model: &mut M, _at: Progress) -> Result<()> {
         Ok(())
     }
+
+    /// Whether the model after this step is one that the run may be about: until then no evaluation is the
+    /// [best](super::Trainer::best), and none counts for [patience](super::Trainer::patience). A budget that is still
+    /// going down says no.
+    fn settled(&self, _at: Progress) -> bool {
+        true
+    }
 }
 
 impl<T: Scalar, M: Module<T>> Companion<T, M> for () {}
@@ -117,6 +124,10 @@ impl<T: Scalar, M: Module<T>, C: Companion<T, M>> Companion<T, M> for Option<C> 
     fn after_step(&mut self, model: &mut M, at: Progress) -> Result<()> {
         self.as_mut().map_or(Ok(()), |companion| companion.after_step(model, at))
     }
+
+    fn settled(&self, at: Progress) -> bool {
+        self.as_ref().is_none_or(|companion| companion.settled(at))
+    }
 }
 
 impl<T: Scalar, M: Module<T>> Companion<T, M> for RankAllocator<T> {
@@ -134,5 +145,9 @@ impl<T: Scalar, M: Module<T>> Companion<T, M> for RankAllocator<T> {
 
     fn after_step(&mut self, model: &mut M, at: Progress) -> Result<()> {
         RankAllocator::after_step(self, model, at.step, at.steps)
+    }
+
+    fn settled(&self, at: Progress) -> bool {
+        RankAllocator::settled(self, at.step, at.steps)
     }
 }

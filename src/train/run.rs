@@ -207,14 +207,15 @@ impl<'r, T: Scalar, M: Module<T>> Run<'r, T, M> {
     ) -> Result<Evaluation> {
         let scores = without_gradients(|| evaluate(self.model))?;
         let step = self.state.step;
+        let settled = self.companion.settled(Progress { step, steps: self.plan.steps });
         let best = match &self.trainer.best {
-            Some(best) => best.improves(&scores, self.state.best.as_ref().map(|best| &best.scores))?,
-            None => false,
+            Some(best) if settled => best.improves(&scores, self.state.best.as_ref().map(|best| &best.scores))?,
+            _ => false,
         };
         let epoch = self.plan.epoch(step - 1) + 1;
         let evaluation = Evaluation { step, epoch, scores, best, seconds: seconds(start) };
         self.log(Record::Evaluation(evaluation.clone()))?;
-        self.state.unimproved += 1;
+        self.state.unimproved += u64::from(settled);
         if best {
             match &self.folder {
                 Some(folder) => folder.save_best(self.model, step)?,

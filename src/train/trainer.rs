@@ -199,7 +199,8 @@ impl Trainer {
         Self { evaluate: every, ..self }
     }
 
-    /// Which evaluation is the best; its weights are kept, in the folder where there is one.
+    /// Which evaluation is the best; its weights are kept, in the folder where there is one. With a
+    /// [`Companion`](super::Companion) only those count that it says are [settled](super::Companion::settled).
     pub fn best(self, best: Best) -> Self {
         Self { best: Some(best), ..self }
     }

@@ -8,7 +8,7 @@ use tenfold::{
     autodiff::Scaled,
     nn::{Linear, Module},
     peft::{self, AdaLora, Attach, Targets},
-    train::{Companion, Event, Progress, Report, Rows, Scores, Sgd, Trainer},
+    train::{Best, Companion, Event, Every, Progress, Report, Rows, Scores, Sgd, Trainer},
 };
 
 /// Trains a new model with a budget of ranks.
@@ -52,6 +52,36 @@ fn a_budget_in_two_parts_is_the_whole_budget() {
     let data = Sequences(47);
     let error = kept.fit_with(&mut net, &data, Net::loss, |net| net.scores(&data), unwatched).unwrap_err();
     assert!(error.message().contains("companion is {") && error.message().contains("null here"), "{error}");
+}
+
+/// With more triplets a model is better: the best one is among those that have no more than the target, and patience waits for them.
+#[test]
+fn the_best_weights_are_within_the_budget() {
+    let adalora = AdaLora::new(1).initial_rank(3).warmup(6).settle(10).every(2);
+    // The first of equals is the best, and nothing is better than that.
+    let best = |name: &str| trainer().evaluate(Every::Steps(1)).best(Best::lowest(name)).restore_best();
+    let score = |net: &Net<f64>| {
+        let left: usize = peft::ranks_left(net)?.iter().map(|(_, rank)| rank).sum();
+        Ok(Scores::new().with("kept back", 6.0 - left as f64))
+    };
+    for trainer in [best("kept back"), best("kept back").patience(3)] {
+        let (data, mut net) = (Sequences(47), Net::new(8, 1));
+        Attach::new(&adalora).to(Targets::of(["dense", "head"])).keep(Targets::of(["norm"])).apply(&mut net).unwrap();
+        let mut seen = Vec::new();
+        let watch = |event: &Event<'_>| {
+            if let Event::Evaluated(evaluation) = event {
+                seen.push((evaluation.step, evaluation.best));
+            }
+            ControlFlow::Continue(())
+        };
+        let mut allocator = adalora.allocator().unwrap();
+        trainer.fit_along(&mut net, &data, Net::loss, score, watch, &mut allocator).unwrap();
+        let bests: Vec<u64> = seen.iter().filter(|(_, best)| *best).map(|(step, _)| *step).collect();
+        assert_eq!(bests, [30], "{seen:?}");
+        assert_eq!(peft::ranks_left(&net).unwrap().iter().map(|(_, rank)| rank).sum::<usize>(), 2);
+        assert!(!allocator.settled(29, 40) && allocator.settled(30, 40) && !allocator.settled(30, 12));
+        assert!(seen.last().unwrap().0 == 40 || seen.last().unwrap().0 == 33, "{seen:?}");
+    }
 }
 
 #[test]

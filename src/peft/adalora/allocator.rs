@@ -154,6 +154,12 @@ impl<T: Scalar> RankAllocator<T> {
         Ok(())
     }
 
+    /// Whether the choice of triplets is final after step `step` of `steps`: before that a model has more of them than the target. Where the
+    /// phases do not fit, it never is.
+    pub fn settled(&self, step: u64, steps: u64) -> bool {
+        self.settings.budget(steps).is_ok_and(|budget| step >= budget.last())
+    }
+
     /// Keeps what was seen, and prunes, after the optimiser has moved the model.
     ///
     /// # Errors
