@@ -68,6 +68,7 @@ fn counts_are_the_papers() -> Result {
         ("--method hadapter --rank 32", 1_198_848),
         ("--method padapter --rank 64", 1_189_632),
         ("--method adalora --rank 8", 1_327_680 / 2 * 3),
+        ("--method adalora --rank 8 --initial-rank 8", 1_327_680),
         ("--method bitfit", 102_912),
         ("--method probe", 0),
         ("--method full", 183_831_552),

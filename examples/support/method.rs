@@ -22,6 +22,9 @@ pub struct MethodArguments {
     /// The rank of lora, dora, adalora (what is left on the average) and flora, the size of hadapter and padapter [default: 8].
     #[arg(long)]
     pub rank: Option<usize>,
+    /// adalora: the rank that every layer begins with [default: half as much again as --rank].
+    #[arg(long)]
+    pub initial_rank: Option<usize>,
     /// flora: the rank of each of a convolution kernel's two modes [default: 2].
     #[arg(long)]
     pub kernel_rank: Option<usize>,
@@ -72,6 +75,7 @@ impl MethodArguments {
         Recipe {
             method: self.method.clone(),
             rank: self.rank,
+            initial_rank: self.initial_rank,
             kernel_rank: self.kernel_rank,
             scaling: constant.or(self.alpha.map(|alpha| Scaling::Rank { alpha })),
             init: self.init.map(|init| match init {

@@ -14,7 +14,7 @@ const NAME: &str = "Recipe";
 /// Where it is not said.
 const RANK: usize = 8;
 
-/// The names, and which of the settings rank, kernel rank, scaling, init, clip and dropout each has.
+/// The names, and which of the settings each has.
 const METHODS: [(&str, &[&str]); 11] = [
     ("full", &[]),
     ("probe", &[]),
@@ -25,7 +25,7 @@ const METHODS: [(&str, &[&str]); 11] = [
     ("lora-k", &["rank", "scaling", "dropout"]),
     ("lora-eq3", &["rank", "scaling", "dropout"]),
     ("dora", &["rank", "scaling", "dropout"]),
-    ("adalora", &["rank", "scaling", "dropout"]),
+    ("adalora", &["rank", "initial_rank", "scaling", "dropout"]),
     ("flora", &["rank", "kernel_rank", "scaling", "init", "clip", "dropout"]),
 ];
 
@@ -38,7 +38,7 @@ const METHODS: [(&str, &[&str]); 11] = [
 /// | `hadapter`, `padapter` | [`Bottleneck`] as Houlsby's and Pfeiffer's | `rank`, its size |
 /// | `lora`, `lora-k`, `lora-eq3` | [`Lora`] in its three [forms](LoraForm) | `rank`, `scaling`, `dropout` |
 /// | `dora` | [`Dora`] | `rank`, `scaling`, `dropout` |
-/// | `adalora` | [`AdaLora`], which trains with [more than a loss](Recipe::adalora) | `rank` (the target), `scaling`, `dropout` |
+/// | `adalora` | [`AdaLora`], which trains with [more than a loss](Recipe::adalora) | `rank` (the target), `initial_rank`, `scaling`, `dropout` |
 /// | `flora` | [`Flora`] | `rank`, `kernel_rank`, `scaling`, `init`, `clip`, `dropout` |
 ///
 /// A setting that the method does not have is an error: nobody should believe to have set what has no effect.
@@ -64,6 +64,8 @@ pub struct Recipe {
     pub method: String,
     /// The rank, of a bottleneck its size; 8 where it is not said.
     pub rank: Option<usize>,
+    /// The rank to begin with, where it goes down; half as much again as `rank` where it is not said.
+    pub initial_rank: Option<usize>,
     /// The rank of each of a kernel's modes.
     pub kernel_rank: Option<usize>,
     /// The number that updates are multiplied by.
@@ -129,6 +131,7 @@ impl Recipe {
         };
         let given = [
             ("rank", self.rank.is_some()),
+            ("initial_rank", self.initial_rank.is_some()),
             ("kernel_rank", self.kernel_rank.is_some()),
             ("scaling", self.scaling.is_some()),
             ("init", self.init.is_some()),
@@ -156,6 +159,9 @@ impl Recipe {
 
     fn ranks_from_a_budget(&self) -> AdaLora {
         let mut adalora = AdaLora::new(self.rank.unwrap_or(RANK));
+        if let Some(rank) = self.initial_rank {
+            adalora = adalora.initial_rank(rank);
+        }
         if let Some(scaling) = self.scaling {
             adalora = adalora.scaling(scaling);
         }
@@ -207,8 +213,9 @@ mod tests {
         let lora = Lora::new(3).alpha(16.0).dropout(0.25);
         assert_eq!(written(recipe.clone()), format!("{:?}", lora.clone().form(LoraForm::Kernel)));
         assert_eq!(written(Recipe { method: "dora".into(), ..recipe }), format!("{:?}", Dora::from(lora)));
-        let recipe = Recipe { rank: Some(4), scaling, dropout: Some(0.25), ..Recipe::named("adalora") };
-        let adalora = AdaLora::new(4).alpha(16.0).dropout(0.25);
+        let recipe =
+            Recipe { rank: Some(4), initial_rank: Some(9), scaling, dropout: Some(0.25), ..Recipe::named("adalora") };
+        let adalora = AdaLora::new(4).initial_rank(9).alpha(16.0).dropout(0.25);
         assert_eq!((written(recipe.clone()), recipe.adalora()), (format!("{adalora:?}"), Some(adalora)));
         assert_eq!(Recipe::named("lora").adalora(), None);
         assert_eq!(written(Recipe::named("flora")), format!("{:?}", Flora::new()));
