@@ -1,7 +1,7 @@
 //! CP by alternating least squares.
 
 use super::{
-    Cp, Fit, Progress, Stop,
+    Cp, Fit, Progress,
     cp_sweep::{Problem, State},
     fit::{Sweeps, best_of, unwatched},
     leading::{Method, Want, leading},
@@ -65,7 +65,8 @@ pub enum CpStart<T: Scalar> {
 /// are separate problems, each solved by coordinate descent from where the row is: entry after entry goes where the error is least or to zero, in
 /// rounds, until one gains less than a millionth of what the first did. That is HALS with several rounds a sweep, and a zero is exactly zero. A
 /// column that becomes zero starts again from equal entries of weight zero, so that a component can come back; one that is not needed ends with
-/// weight 0. Components cannot cancel, so a best approximation always exists. Cost: $2 R^2 I_n$ flops more for each round.
+/// weight 0. Where all factors are so, components cannot cancel, and there is always a best approximation (Lim and Comon, Journal of
+/// Chemometrics 23, 2009). Cost: $2 R^2 I_n$ flops more for each round.
 ///
 /// **Missing entries.** With [`skip_nan`](CpAls::skip_nan) the sum of squares runs over the known entries, mask W, and each row i of a factor has normal
 /// equations of its own:
@@ -276,18 +277,16 @@ impl<T: Scalar> CpAls<T> {
         &self,
         problem: &Problem<'_, T, D>,
         factors: Vec<Tensor<T, Ix2>>,
-        mut watch: impl FnMut(&Progress) -> ControlFlow<()>,
+        watch: impl FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<Fit<Cp<T, D>>> {
         let &Problem { x, mask, norm, unit, .. } = problem;
         let halves = Half::both(x.shape());
         let mut state = State::new(problem, factors)?;
         // The host waits for nothing anyway.
         let mut careful = x.device().is_cpu();
-        let mut history: Vec<f64> = Vec::new();
         let mut measured = false;
         let resolved = if T::DTYPE == DType::F64 { 1e-4 } else { 5e-2 };
-        let mut stopped = Stop::Sweeps;
-        for sweep in 0..self.sweeps.most {
+        let (history, stopped) = self.sweeps.run(watch, || {
             let before = state.clone();
             let mut found = state.sweep(problem, &halves, careful)?;
             if found.near_singular {
@@ -295,24 +294,14 @@ impl<T: Scalar> CpAls<T> {
                 state = before;
                 found = state.sweep(problem, &halves, careful)?;
             }
-            let squares = (norm * norm - 2.0 * found.inner + found.own).max(0.0);
-            let mut error = if norm > 0.0 { squares.sqrt() / norm } else { 0.0 };
             // Components that nearly cancel are far larger than X, and so is the rounding of their inner products.
             measured = found.weights > 10.0 * norm;
             if measured {
-                error = Cp::new(state.weights.index_mode(0, 0)?, state.factors.clone())?.error_over(x, mask)?;
+                return Cp::new(state.weights.index_mode(0, 0)?, state.factors.clone())?.error_over(x, mask);
             }
-            history.push(error);
-            let progress = Progress { done: sweep + 1, total: self.sweeps.most, relative_error: Some(error) };
-            if watch(&progress).is_break() {
-                stopped = Stop::Interrupted;
-                break;
-            }
-            if self.sweeps.converged(&history) {
-                stopped = Stop::Converged;
-                break;
-            }
-        }
+            let squares = (norm * norm - 2.0 * found.inner + found.own).max(0.0);
+            Ok(if norm > 0.0 { squares.sqrt() / norm } else { 0.0 })
+        })?;
         let State { factors, weights, .. } = state;
         let cp = Cp::new(weights.index_mode(0, 0)?, factors)?;
         // A start is a decomposition of X as it was given.

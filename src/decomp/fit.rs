@@ -136,8 +136,29 @@ pub(crate) struct Sweeps {
 }
 
 impl Sweeps {
+    /// Runs sweeps, each of which gives the relative error after it, until there are enough of them, or one changes too little, or the
+    /// callback breaks off. Gives all errors, and why it stopped.
+    pub(crate) fn run(
+        &self,
+        mut watch: impl FnMut(&Progress) -> ControlFlow<()>,
+        mut sweep: impl FnMut() -> Result<f64>,
+    ) -> Result<(Vec<f64>, Stop)> {
+        let mut history = Vec::new();
+        for done in 1..=self.most {
+            let error = sweep()?;
+            history.push(error);
+            if watch(&Progress { done, total: self.most, relative_error: Some(error) }).is_break() {
+                return Ok((history, Stop::Interrupted));
+            }
+            if self.converged(&history) {
+                return Ok((history, Stop::Converged));
+            }
+        }
+        Ok((history, Stop::Sweeps))
+    }
+
     /// Whether the history says to stop before the sweeps are used up.
-    pub(crate) fn converged(&self, history: &[f64]) -> bool {
+    fn converged(&self, history: &[f64]) -> bool {
         match (self.change, history) {
             (Some(change), [.., before, now]) => (before - now).abs() < change,
             _ => false,

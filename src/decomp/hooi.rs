@@ -1,7 +1,7 @@
 //! HOOI: higher-order orthogonal iteration.
 
 use super::{
-    Fit, Progress, StHosvd, Stop, Tucker,
+    Fit, Progress, StHosvd, Tucker,
     fit::{Sweeps, unwatched},
     halves::{halves, project},
     leading::refine,
@@ -167,7 +167,7 @@ impl<T: Scalar> Hooi<T> {
     pub fn fit_with<D: Dimension>(
         &self,
         x: &Tensor<T, D>,
-        mut watch: impl FnMut(&Progress) -> ControlFlow<()>,
+        watch: impl FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<Fit<Tucker<T, D>>> {
         if x.is_empty() || x.order() == 0 {
             return Err(Error::shape(
@@ -186,10 +186,8 @@ impl<T: Scalar> Hooi<T> {
         check_norm("Hooi::fit", x, norm)?;
         let unit = unit::<T>(norm);
         let (x, norm) = (&divided(x, unit)?, norm / unit);
-        let mut history = Vec::new();
-        let mut stopped = Stop::Sweeps;
         let mut core = None;
-        for sweep in 0..self.sweeps.most {
+        let (history, stopped) = self.sweeps.run(watch, || {
             let now = self.sweep(x, &mut factors)?;
             // The one number of a sweep that the host waits for. Factors were not looked at.
             let kept = now.norm()?;
@@ -198,18 +196,8 @@ impl<T: Scalar> Hooi<T> {
             }
             let share = if norm > 0.0 { kept / norm } else { 1.0 };
             core = Some(now);
-            let error = ((1.0 - share) * (1.0 + share)).max(0.0).sqrt();
-            history.push(error);
-            let progress = Progress { done: sweep + 1, total: self.sweeps.most, relative_error: Some(error) };
-            if watch(&progress).is_break() {
-                stopped = Stop::Interrupted;
-                break;
-            }
-            if self.sweeps.converged(&history) {
-                stopped = Stop::Converged;
-                break;
-            }
-        }
+            Ok(((1.0 - share) * (1.0 + share)).max(0.0).sqrt())
+        })?;
         let tucker = match core {
             Some(core) => Tucker::new(core, factors)?,
             None => Tucker::project(x, factors)?,
@@ -242,7 +230,7 @@ impl<T: Scalar> Hooi<T> {
     fn fit_known<D: Dimension>(
         &self,
         observed: Observed<T, D>,
-        mut watch: impl FnMut(&Progress) -> ControlFlow<()>,
+        watch: impl FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<Fit<Tucker<T, D>>> {
         let norm = observed.x.norm()?;
         check_norm("Hooi::fit", &observed.x, norm)?;
@@ -258,21 +246,10 @@ impl<T: Scalar> Hooi<T> {
         };
         let core = Tucker::project(&x, factors.clone())?.into_parts().0;
         let (mut tucker, mut x, mut error) = fill(core, &factors)?;
-        let mut history = Vec::new();
-        let mut stopped = Stop::Sweeps;
-        for sweep in 0..self.sweeps.most {
+        let (history, stopped) = self.sweeps.run(watch, || {
             (tucker, x, error) = fill(self.sweep(&x, &mut factors)?, &factors)?;
-            history.push(error);
-            let progress = Progress { done: sweep + 1, total: self.sweeps.most, relative_error: Some(error) };
-            if watch(&progress).is_break() {
-                stopped = Stop::Interrupted;
-                break;
-            }
-            if self.sweeps.converged(&history) {
-                stopped = Stop::Converged;
-                break;
-            }
-        }
+            Ok(error)
+        })?;
         Ok(Fit { decomposition: tucker.scale_core(unit)?, relative_error: error, history, stopped })
     }
 

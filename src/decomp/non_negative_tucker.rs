@@ -1,7 +1,7 @@
 //! Tucker with core and factors that are not negative.
 
 use super::{
-    Fit, Progress, StHosvd, Stop, Tucker,
+    Fit, Progress, StHosvd, Tucker,
     fit::{Sweeps, best_of, unwatched},
     missing::Observed,
     non_negative_sweep::State,
@@ -222,31 +222,16 @@ impl<T: Scalar> NonNegativeTucker<T> {
             }
         };
         let relative = |error: f64| if norm > 0.0 { error / norm } else { 0.0 };
-        let mut history = Vec::new();
-        let mut stopped = Stop::Sweeps;
-        for sweep in 0..self.sweeps.most {
+        let (history, stopped) = self.sweeps.run(watch, || {
             let beyond = state.sweep(&x)?;
             // The one number of a sweep that the host waits for.
-            let error = match observed {
-                None => (norm * norm + beyond.to_vec()?[0]).max(0.0).sqrt(),
-                Some(observed) => {
-                    let error;
-                    (x, error) = observed.filled(&state.tucker()?.reconstruct()?)?;
-                    error
-                }
+            let Some(observed) = observed else {
+                return Ok(relative((norm * norm + beyond.to_vec()?[0]).max(0.0).sqrt()));
             };
-            history.push(relative(error));
-            let progress =
-                Progress { done: sweep + 1, total: self.sweeps.most, relative_error: history.last().copied() };
-            if watch(&progress).is_break() {
-                stopped = Stop::Interrupted;
-                break;
-            }
-            if self.sweeps.converged(&history) {
-                stopped = Stop::Converged;
-                break;
-            }
-        }
+            let (filled, error) = observed.filled(&state.tucker()?.reconstruct()?)?;
+            x = filled;
+            Ok(relative(error))
+        })?;
         let tucker = state.tucker()?;
         let resolved = if T::DTYPE == DType::F64 { 1e-4 } else { 5e-2 };
         let relative_error = match (observed, history.last()) {
