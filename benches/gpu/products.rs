@@ -8,7 +8,7 @@ use ndarray::{Ix2, Ix3};
 use rand::SeedableRng;
 use tenfold::{
     Precision, Result, Tensor,
-    decomp::{CpAls, Hooi, StHosvd},
+    decomp::{CpAls, Hooi, NonNegativeTucker, StHosvd},
 };
 
 /// x times a weight as a linear layer stores it.
@@ -85,10 +85,21 @@ pub fn run(bench: &Bench) -> Result<()> {
         }
         solver(bench, "st-hosvd-512-32", &x, 2.0, || StHosvd::ranks([32; 3]).fit(&x).map(drop))?;
     }
-    if ["hooi", "cp-als"].iter().any(|name| bench.wants_some(name)) {
+    if ["hooi", "cp-als", "amounts", "cp-holes"].iter().any(|name| bench.wants_some(name)) {
         let x = cube(bench, 256)?;
         solver(bench, "hooi-10-256-16", &x, 20.0, || Hooi::ranks([16; 3]).exactly(10).fit(&x).map(drop))?;
-        solver(bench, "cp-als-10-256-16", &x, 20.0, || CpAls::rank(16).seed(7).exactly(10).fit(&x).map(drop))?;
+        let cp = CpAls::rank(16).seed(7).exactly(10);
+        solver(bench, "cp-als-10-256-16", &x, 20.0, || cp.fit(&x).map(drop))?;
+        let amounts = x.abs()?;
+        let tucker = NonNegativeTucker::ranks([16; 3]).exactly(10);
+        solver(bench, "tucker-amounts-10-256-16", &amounts, 20.0, || tucker.fit(&amounts).map(drop))?;
+        let non_negative = cp.clone().non_negative();
+        solver(bench, "cp-amounts-10-256-16", &amounts, 20.0, || non_negative.fit(&amounts).map(drop))?;
+        // Every tenth entry is missing.
+        let missing = |i: [usize; 3]| if i.iter().sum::<usize>() % 10 == 0 { f32::NAN } else { 0.0 };
+        let holes = x.add(&Tensor::from_fn([256; 3], missing)?.to_device(x.device())?)?;
+        let known = cp.skip_nan();
+        solver(bench, "cp-holes-10-256-16", &holes, 20.0, || known.fit(&holes).map(drop))?;
     }
     Ok(())
 }

@@ -64,7 +64,7 @@ for mode in range(3):
 
 try:
     import tensorly
-    from tensorly.decomposition import parafac, tucker
+    from tensorly.decomposition import non_negative_parafac_hals, non_negative_tucker_hals, parafac, tucker
 
     tensorly.set_backend("pytorch")
 
@@ -83,6 +83,23 @@ try:
     def cp_als():
         x = randn(256, 256, 256)
         return lambda: parafac(x, rank=16, n_iter_max=10, init="random", tol=0, random_state=7)
+
+    @case("tucker-amounts-10-256-16")
+    def tucker_amounts():
+        x = randn(256, 256, 256).abs()
+        return lambda: non_negative_tucker_hals(x, rank=[16] * 3, n_iter_max=10, init="random", tol=0, random_state=7)
+
+    @case("cp-amounts-10-256-16")
+    def cp_amounts():
+        x = randn(256, 256, 256).abs()
+        return lambda: non_negative_parafac_hals(x, rank=16, n_iter_max=10, init="random", tol=0, random_state=7)
+
+    @case("cp-holes-10-256-16")
+    def cp_holes():
+        # Every tenth entry is missing.
+        x, i = randn(256, 256, 256), torch.arange(256, device="cuda")
+        mask = ((i[:, None, None] + i[:, None] + i) % 10 != 0).to(x.dtype)
+        return lambda: parafac(x * mask, rank=16, n_iter_max=10, init="random", tol=0, random_state=7, mask=mask)
 
 except ImportError as error:
     print(f"no TensorLy here ({error}): its cases are left out")
@@ -250,7 +267,7 @@ def measure(name, groups, compiled):
         run = make()
         found = {"case": name, "eager_ms": timed(run, groups)}
         # A backward pass of a recorded graph, an optimiser's step and TensorLy's loops are not functions to compile.
-        plain = not any(part in name for part in ["backward", "-input", "-weight", "gradient", "adamw", "hosvd", "hooi", "cp-als"])
+        plain = not any(part in name for part in ["backward", "-input", "-weight", "gradient", "adamw", "hosvd", "hooi", "cp-als", "amounts", "holes"])
         if compiled and plain:
             found["compiled_ms"] = timed(torch.compile(run), groups)
     return found
