@@ -96,7 +96,7 @@ pub fn run(bench: &Bench) -> Result<()> {
         let non_negative = cp.clone().non_negative();
         solver(bench, "cp-amounts-10-256-16", &amounts, 20.0, || non_negative.fit(&amounts).map(drop))?;
         // Every tenth entry is missing.
-        let missing = |i: [usize; 3]| if i.iter().sum::<usize>() % 10 == 0 { f32::NAN } else { 0.0 };
+        let missing = |i: &[usize]| if i.iter().sum::<usize>() % 10 == 0 { f32::NAN } else { 0.0 };
         let holes = x.add(&Tensor::from_fn([256; 3], missing)?.to_device(x.device())?)?;
         let known = cp.skip_nan();
         solver(bench, "cp-holes-10-256-16", &holes, 20.0, || known.fit(&holes).map(drop))?;

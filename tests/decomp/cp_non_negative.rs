@@ -161,10 +161,10 @@ fn a_dead_component_comes_back<T: Scalar>() {
     let x = Cp::<T>::new(ones(2), uniform(&[8, 7, 6], 2, 5)).unwrap().reconstruct().unwrap();
     let mut start = uniform::<T>(&[8, 7, 6], 2, 9);
     start[0] = Tensor::zeros([8, 2]).unwrap();
-    for mode in 1..3 {
-        let first = start[mode].narrow(1, 0..1).unwrap();
-        start[mode] =
-            Tensor::concat(&[&first, &Tensor::zeros(first.shape()).unwrap().into_order().unwrap()], 1).unwrap();
+    for factor in &mut start[1..] {
+        let first = factor.narrow(1, 0..1).unwrap();
+        let zero = first.scale(T::zero()).unwrap();
+        *factor = Tensor::concat(&[&first, &zero], 1).unwrap();
     }
     let fit = CpAls::rank(2).non_negative().start(CpStart::Given(start)).exactly(300).fit(&x).unwrap();
     assert_result(&x, &fit, &[0, 1, 2]);
