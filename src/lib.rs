@@ -197,6 +197,31 @@
 //! # Ok::<(), tenfold::Error>(())
 //! ```
 //!
+//! # Amounts, and holes
+//!
+//! Concentrations and spectra are not negative, and a fluorometer measures no light of a shorter wavelength than what it
+//! shines with. Say so: factors can be held at or above zero, and NaN stands for what nobody has measured. The others
+//! decide, and the decomposition says what the missing ones would have been.
+//!
+//! ```
+//! use tenfold::{Tensor, decomp::CpAls};
+//!
+//! # let peak = |i: usize, centre: f64, width: f64| (-((i as f64 - centre) / width).powi(2)).exp();
+//! # let x = Tensor::from_fn([5, 40, 30], |i| {
+//! #     let first = (1 + i[0]) as f64 * peak(i[1], 10.0, 5.0) * peak(i[2], 7.0, 4.0);
+//! #     let second = (5 - i[0]) as f64 * peak(i[1], 24.0, 6.0) * peak(i[2], 18.0, 5.0);
+//! #     first + second
+//! # })?;
+//! // The samples again, where emission (mode 1) comes before excitation (mode 2) not measured: a quarter of the entries.
+//! let measured = Tensor::from_fn([5, 40, 30], |i| if i[1] < i[2] { f64::NAN } else { x.get(i).unwrap_or(f64::NAN) })?;
+//!
+//! let fit = CpAls::rank(2).non_negative().skip_nan().seed(1).sweeps(500).fit(&measured)?;
+//! assert!(fit.relative_error < 1e-3); // over what was measured
+//! assert!(fit.factors().iter().all(|f| f.min().is_ok_and(|least| least >= 0.0)));
+//! assert!(fit.decomposition.relative_error(&x)? < 1e-2); // and over all there is
+//! # Ok::<(), tenfold::Error>(())
+//! ```
+//!
 //! # Which solver when
 //!
 //! | you want | take | cost |
