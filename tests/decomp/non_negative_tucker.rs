@@ -89,9 +89,9 @@ fn a_planted_decomposition_is_found<T: Scalar>() {
         let fit = solver.clone().start(start).fit(&x).unwrap();
         assert!(fit.relative_error < slack, "{shape:?}: {fit}");
         assert_reported(&x, &fit.reconstruct().unwrap(), fit.relative_error);
-        let errors = (0..6).map(|seed| solver.clone().seed(seed).fit(&x).unwrap().relative_error);
-        let best = errors.fold(f64::INFINITY, f64::min);
-        assert!(best < slack, "{shape:?}: {best:e}");
+        // From afar one of a few starts gets there.
+        let found = (0..6).find(|&seed| solver.clone().seed(seed).fit(&x).unwrap().relative_error < slack);
+        assert!(found.is_some(), "{shape:?}");
     }
 }
 
@@ -195,7 +195,7 @@ fn the_end_meets_the_conditions_of_karush_kuhn_and_tucker() {
     let (shape, ranks) = ([7, 6, 5], [2, 2, 2]);
     let x = noisy::<f64>(&shape, &ranks, 0.3, 4);
     for seed in 0..3 {
-        let fit = NonNegativeTucker::ranks(ranks).seed(seed).exactly(5000).fit(&x).unwrap();
+        let fit = NonNegativeTucker::ranks(ranks).seed(seed).exactly(2500).fit(&x).unwrap();
         let rest = fit.reconstruct().unwrap().sub(&x).unwrap();
         let size = x.norm().unwrap();
         let check = |name: &str, at: Vec<f64>, gradient: Vec<f64>, size: f64| {
