@@ -99,6 +99,12 @@ enum MethodName {
     CpAls,
 }
 
+impl MethodName {
+    fn has_sweeps(self) -> bool {
+        !matches!(self, MethodName::Hosvd | MethodName::StHosvd)
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Init {
     Random,
@@ -125,10 +131,14 @@ struct Found<T: Scalar> {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
+            if error.message().contains(" is NaN;") && arguments.method.has_sweeps() {
+                eprintln!("If NaN means that an entry is missing, --skip-nan fits the others.");
+            }
             ExitCode::FAILURE
         }
     }
@@ -152,8 +162,7 @@ fn decompose<T: Scalar>(arguments: &Arguments) -> Result<()> {
     let shape = x.shape().to_vec();
     println!("{}: {}", arguments.input.display(), describe(&shape));
     let x = x.cast::<T>()?.to_device(&device)?;
-    let direct = matches!(arguments.method, MethodName::Hosvd | MethodName::StHosvd);
-    if direct && arguments.skip_nan {
+    if arguments.skip_nan && !arguments.method.has_sweeps() {
         return Err(usage("--skip-nan is for methods with sweeps: hooi, non-negative-tucker and cp-als"));
     }
     if arguments.non_negative && arguments.method != MethodName::CpAls {
@@ -209,9 +218,7 @@ fn describe(shape: &[usize]) -> String {
 fn tucker<T: Scalar>(arguments: &Arguments, x: &Tensor<T, IxDyn>) -> Result<Found<T>> {
     let target = match (&arguments.ranks, arguments.tol) {
         (Some(ranks), _) => Target::Ranks(ranks.clone()),
-        (None, Some(tolerance)) if matches!(arguments.method, MethodName::Hosvd | MethodName::StHosvd) => {
-            Target::Tolerance(tolerance)
-        }
+        (None, Some(tolerance)) if !arguments.method.has_sweeps() => Target::Tolerance(tolerance),
         (None, Some(_)) => return Err(usage("methods with sweeps need --ranks; --tol is for hosvd and st-hosvd")),
         (None, None) => {
             return Err(usage(
@@ -344,10 +351,7 @@ impl Bar {
             true => ProgressBar::new(0),
             false => ProgressBar::hidden(),
         };
-        let unit = match arguments.method {
-            MethodName::Hosvd | MethodName::StHosvd => "modes",
-            MethodName::Hooi | MethodName::NonNegativeTucker | MethodName::CpAls => "sweeps",
-        };
+        let unit = if arguments.method.has_sweeps() { "sweeps" } else { "modes" };
         if let Ok(style) =
             ProgressStyle::with_template(&format!("{{bar:40}} {{pos}}/{{len}} {unit}  {{msg}}  {{eta}} left"))
         {

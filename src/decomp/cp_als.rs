@@ -75,7 +75,8 @@ pub enum CpStart<T: Scalar> {
 ///
 /// The entries of all $H_i$ are one MTTKRP of W, with the products of the factors' columns by twos: no entry is guessed and no imputation
 /// iterated, so a sweep gains as much as one on whole data. $H_i$ is solved by Cholesky in doubles; a component that the known entries of a row say
-/// nothing of keeps its value there. Cost: $2 R (R + 1) |X|$ flops more, and two passes over W, a tensor as large as X.
+/// nothing of keeps its value there. Cost: $2 R (R + 1) |X|$ flops more, and two passes over W. Memory: W, as large as X, and $R (R + 1) / 2$ times
+/// the larger half's entries.
 ///
 /// ALS finds a local minimum that depends on the start; [`starts`](CpAls::starts) runs several and keeps the best. It
 /// may crawl for many sweeps where components are nearly collinear: look at
