@@ -231,7 +231,10 @@ impl<T: Scalar, D: Dimension> Cp<T, D> {
         let others = self.others()?;
         relative_residual(x, |rows| {
             let slab = self.rows_of(&others, rows.clone())?;
-            mask.map_or(Ok(slab.clone()), |mask| slab.mul(&mask.narrow(0, rows)?))
+            match mask {
+                Some(mask) => slab.mul(&mask.narrow(0, rows)?),
+                None => Ok(slab),
+            }
         })
     }
 

@@ -3,15 +3,16 @@
 use super::{
     Cp, Fit, Progress,
     cp_sweep::{Problem, State},
-    fit::{Sweeps, best_of, unwatched},
+    fit::{Sweeps, best_of, resolved, unwatched},
     leading::{Method, Want, leading},
     missing::Observed,
     scale::{check_norm, divided, unit},
+    target::check_not_empty,
 };
 use crate::{
     algebra::{MttkrpHalf as Half, check_factors},
     error::{Error, ErrorKind, Result},
-    scalar::{DType, Scalar},
+    scalar::Scalar,
     tensor::Tensor,
 };
 use ndarray::{Dimension, Ix2};
@@ -223,10 +224,7 @@ impl<T: Scalar> CpAls<T> {
     }
 
     fn check<D: Dimension>(&self, x: &Tensor<T, D>) -> Result<()> {
-        if x.is_empty() || x.order() == 0 {
-            let message = format!("a tensor of shape {:?} has nothing to decompose", x.shape());
-            return Err(Error::shape("CpAls::fit", message));
-        }
+        check_not_empty("CpAls::fit", x.shape())?;
         let most = x.len() / x.shape().iter().max().copied().unwrap_or(1);
         if self.rank == 0 || self.rank > most {
             let message = format!("rank {}: a tensor of shape {:?} takes ranks from 1 to {most}", self.rank, x.shape());
@@ -286,7 +284,6 @@ impl<T: Scalar> CpAls<T> {
         // The host waits for nothing anyway.
         let mut careful = x.device().is_cpu();
         let mut measured = false;
-        let resolved = if T::DTYPE == DType::F64 { 1e-4 } else { 5e-2 };
         let (history, stopped) = self.sweeps.run(watch, || {
             let before = state.clone();
             let mut found = state.sweep(problem, &halves, careful)?;
@@ -310,7 +307,7 @@ impl<T: Scalar> CpAls<T> {
         let free: Vec<usize> = (0..x.order()).filter(|&mode| !problem.non_negative[mode]).collect();
         let cp = cp.sort()?.fix_signs_among(&free)?;
         let relative_error = match history.last() {
-            Some(&error) if error > resolved && !measured => error,
+            Some(&error) if error > resolved::<T>() && !measured => error,
             _ => cp.error_over(x, mask)?,
         };
         let cp = cp.scale_weights(unit)?;

@@ -1,6 +1,9 @@
 //! What a solver gives back, and what it reports on its way.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    scalar::{DType, Scalar},
+};
 use std::{
     fmt,
     ops::{ControlFlow, Deref},
@@ -100,6 +103,11 @@ pub struct Progress {
 /// The callback that lets everything pass.
 pub(crate) fn unwatched(_: &Progress) -> ControlFlow<()> {
     ControlFlow::Continue(())
+}
+
+/// Relative errors above this come out right as a difference of squares of norms; smaller ones are measured on the residual.
+pub(crate) fn resolved<T: Scalar>() -> f64 {
+    if T::DTYPE == DType::F64 { 1e-4 } else { 5e-2 }
 }
 
 /// Runs a solver from several starts, each of so many sweeps at most, and keeps the fit with the smallest error; the callback sees one

@@ -7,7 +7,7 @@ use super::{
     leading::refine,
     missing::Observed,
     scale::{check_norm, divided, unit},
-    target::check_ranks,
+    target::{check_not_empty, check_ranks},
 };
 use crate::{
     error::{Error, Result},
@@ -169,12 +169,7 @@ impl<T: Scalar> Hooi<T> {
         x: &Tensor<T, D>,
         watch: impl FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<Fit<Tucker<T, D>>> {
-        if x.is_empty() || x.order() == 0 {
-            return Err(Error::shape(
-                "Hooi::fit",
-                format!("a tensor of shape {:?} has nothing to decompose", x.shape()),
-            ));
-        }
+        check_not_empty("Hooi::fit", x.shape())?;
         check_ranks("Hooi::fit", &self.ranks, x.shape())?;
         let x = &x.exact()?;
         if self.skip_nan

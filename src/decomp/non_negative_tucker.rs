@@ -2,15 +2,15 @@
 
 use super::{
     Fit, Progress, StHosvd, Tucker,
-    fit::{Sweeps, best_of, unwatched},
+    fit::{Sweeps, best_of, resolved, unwatched},
     missing::Observed,
     non_negative_sweep::State,
     scale::{check_norm, divided, unit},
-    target::check_ranks,
+    target::{check_not_empty, check_ranks},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    scalar::{DType, Scalar},
+    scalar::Scalar,
     tensor::Tensor,
 };
 use ndarray::{Dimension, Ix2};
@@ -180,19 +180,17 @@ impl<T: Scalar> NonNegativeTucker<T> {
         x: &Tensor<T, D>,
         watch: impl FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<Fit<Tucker<T, D>>> {
-        if x.is_empty() || x.order() == 0 {
-            let message = format!("a tensor of shape {:?} has nothing to decompose", x.shape());
-            return Err(Error::shape(NAME, message));
-        }
+        check_not_empty(NAME, x.shape())?;
         check_ranks(NAME, &self.ranks, x.shape())?;
         let x = x.exact()?;
         let observed = if self.skip_nan { Observed::new(NAME, &x)? } else { None };
-        let x = observed.as_ref().map_or(x, |o| o.x.clone());
-        let norm = x.norm()?;
-        check_norm(NAME, &x, norm)?;
+        let known = observed.as_ref().map_or(&x, |o| &o.x);
+        let norm = known.norm()?;
+        check_norm(NAME, known, norm)?;
         let unit = unit::<T>(norm);
-        let (x, norm) = (divided(&x, unit)?, norm / unit);
+        let norm = norm / unit;
         let observed = observed.map(|o| o.divided(unit)).transpose()?;
+        let x = observed.as_ref().map_or_else(|| divided(&x, unit), |o| Ok(o.x.clone()))?;
         best_of(self.starts, self.sweeps.most, watch, |attempt, watch| {
             self.run(attempt, x.clone(), observed.as_ref(), (norm, unit), watch)
         })
@@ -233,9 +231,8 @@ impl<T: Scalar> NonNegativeTucker<T> {
             Ok(relative(error))
         })?;
         let tucker = state.tucker()?;
-        let resolved = if T::DTYPE == DType::F64 { 1e-4 } else { 5e-2 };
         let relative_error = match (observed, history.last()) {
-            (None, Some(&error)) if error > resolved => error,
+            (None, Some(&error)) if error > resolved::<T>() => error,
             (None, _) => tucker.relative_error(&x)?,
             (Some(_), Some(&error)) => error,
             (Some(observed), None) => relative(observed.filled(&tucker.reconstruct()?)?.1),

@@ -18,9 +18,7 @@ pub enum Target {
 impl Target {
     /// An error unless the target makes sense for a tensor of `shape`.
     pub(crate) fn check<T: Scalar>(&self, operation: &'static str, shape: &[usize]) -> Result<()> {
-        if shape.contains(&0) || shape.is_empty() {
-            return Err(Error::shape(operation, format!("a tensor of shape {shape:?} has nothing to decompose")));
-        }
+        check_not_empty(operation, shape)?;
         match self {
             Target::Ranks(ranks) => check_ranks(operation, ranks, shape),
             Target::Tolerance(tolerance) => {
@@ -37,6 +35,14 @@ impl Target {
             }
         }
     }
+}
+
+/// An error unless there are modes, and entries.
+pub(crate) fn check_not_empty(operation: &'static str, shape: &[usize]) -> Result<()> {
+    if shape.contains(&0) || shape.is_empty() {
+        return Err(Error::shape(operation, format!("a tensor of shape {shape:?} has nothing to decompose")));
+    }
+    Ok(())
 }
 
 /// An error unless there is one rank for each mode, from 1 to the mode's size.

@@ -26,7 +26,7 @@ fn uniform<T: Scalar>(shape: &[usize], rank: usize, seed: u64) -> Vec<Tensor<T, 
 }
 
 /// Shapes of every order and ranks below and above the sizes.
-const PROBLEMS: [(&[usize], usize); 8] = [
+pub const PROBLEMS: [(&[usize], usize); 8] = [
     (&[7], 1),
     (&[8, 6], 3),
     (&[9, 8, 7], 4),

@@ -1,6 +1,7 @@
 //! CP with factors that must not be negative: never negative, least squares all the same, and no component is lost for good.
 
 use crate::{
+    cp_als::PROBLEMS,
     problems::{
         assert_falling, assert_reported, assert_unit_columns, in_both_precisions, matrix, noisy, normal, residual, rng,
     },
@@ -11,17 +12,6 @@ use tenfold::{
     ErrorKind, Scalar, Tensor,
     decomp::{Cp, CpAls, CpStart, Fit},
 };
-
-const PROBLEMS: [(&[usize], usize); 8] = [
-    (&[7], 1),
-    (&[8, 6], 3),
-    (&[9, 8, 7], 4),
-    (&[2, 20, 3], 5),
-    (&[1, 6, 1, 5], 2),
-    (&[5, 4, 6, 3], 3),
-    (&[4, 3, 2, 5, 3], 3),
-    (&[3, 4, 2, 3, 4, 2], 2),
-];
 
 /// Factors uniform on [0, 1), of which the smaller half is zero.
 fn uniform<T: Scalar>(shape: &[usize], rank: usize, seed: u64) -> Vec<Tensor<T, Ix2>> {

@@ -129,6 +129,14 @@ static __device__ __forceinline__ Pack<T> load_long(const T* row, const T* term,
 template <typename T>
 struct Softened {
     T most, sum, apart;
+
+    // The sums of so many entries, seen from a larger one.
+    __device__ __forceinline__ void raise(T to, i64 count) {
+        if (to == most) return;
+        sum *= exponential(most - to);
+        if (count > 0) apart += (T)count * (to - most);
+        most = to;
+    }
 };
 
 template <typename T>
@@ -151,11 +159,7 @@ static __device__ __forceinline__ Softened<T> softened(const T* row, const T* te
                 for (int j = 0; j < PACK(T); ++j) most = larger_or_nan(most, held[k].at[j]);
             }
         }
-        if (most != found.most) {
-            found.sum *= exponential(found.most - most);
-            if (count > 0) found.apart += (T)count * (most - found.most);
-            found.most = most;
-        }
+        found.raise(most, count);
         // So far there is nothing but -infinity, as far from what may come as can be.
         const bool none = most == nothing;
 #pragma unroll
@@ -172,12 +176,7 @@ static __device__ __forceinline__ Softened<T> softened(const T* row, const T* te
             }
         }
     }
-    const T most = joined_by_all<1024, Larger>(found.most);
-    if (most != found.most) {
-        found.sum *= exponential(found.most - most);
-        if (count > 0) found.apart += (T)count * (most - found.most);
-    }
-    found.most = most;
+    found.raise(joined_by_all<1024, Larger>(found.most), count);
     found.sum = sum_of_all<1024>(found.sum);
     if (apart) found.apart = sum_of_all<1024>(found.apart);
     return found;
