@@ -120,7 +120,7 @@ macro_rules! both {
     )*};
 }
 
-both! { copies entrywise totals sums_over_modes products grams factorisations solvers repeats }
+both! { copies entrywise totals sums_over_modes products thin_products grams factorisations solvers repeats }
 both! { in images: convolutions depthwise transposed_convolutions pools resampling }
 both! { in attention: attention attention_with_terms }
 both! { in networks: models_and_methods training_and_merging budgets a_step_leaves_no_memory_behind }

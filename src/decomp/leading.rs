@@ -39,7 +39,7 @@ use rand_chacha::ChaCha8Rng;
 /// |---|---|
 /// | $m < n$, taller than wide | `Svd`, of a matrix smaller than the Gram matrix would be |
 /// | a rank r with $n \ge 2000$ and $n \ge 16 (r + 10)$ | `Randomized` with 10 columns more, one iteration, seed 0 |
-/// | on a GPU, where eigenvectors take longer than passes over X: $n \ge 256$ and $n \ge 8 (r + 10)$ | the same with two iterations |
+/// | on a GPU, where eigenvectors take longer than passes over X: $n \ge 256$ and $n \ge 8 c$ for $c$ columns, $r + 10$ rounded up to a multiple of 8 | the same with $c$ columns and two iterations |
 /// | t above 1e-2 | `Gram` with products in `f32`, half the arithmetic |
 /// | t above 1e-7, or the elements are `f32` | `Gram` with products in `f64` |
 /// | else | `Svd` |
@@ -190,10 +190,12 @@ fn automatic<T: Scalar, D: Dimension>(x: &Tensor<T, D>, mode: usize, want: Want,
         return by_svd(x, mode, scale);
     }
     if let Want::Rank(rank) = want {
-        let columns = rank + 10;
         // Where eigenvectors take longer than passes it is worth having for smaller modes, and then with a pass more: within a percent of
-        // the error that the leading vectors leave.
-        let (least, share, iterations) = if x.device().is_cpu() { (2000, 16, 1) } else { (256, 8, 2) };
+        // the error that the leading vectors leave. Kernels take columns by eights there.
+        let (columns, least, share, iterations) = match x.device().is_cpu() {
+            true => (rank + 10, 2000, 16, 1),
+            false => ((rank + 10).next_multiple_of(8), 256, 8, 2),
+        };
         if n >= least && n >= share * columns && x.len() / n >= columns {
             return randomized(x, mode, columns, iterations, 0, scale);
         }

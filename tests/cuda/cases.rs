@@ -141,6 +141,54 @@ pub fn products<T: Scalar>(device: &Device) {
     close("empty inner side", &on(device, &e).matmul(&on(device, &f)).unwrap(), &Tensor::zeros([3, 4]).unwrap());
 }
 
+/// Large operands by few columns: singles go through kernels of our own, by tiles of 256 rows and by pieces of long sums.
+pub fn thin_products<T: Scalar>(device: &Device) {
+    let t = normal::<T>(&[66, 400, 70], 3);
+    let places: [Placed<T>; 2] = [|device, x| on(device, x), shifted];
+    for (place, ranks) in places.into_iter().zip([[8, 16, 30], [3, 33, 48]]) {
+        let u = place(device, &t);
+        for (mode, rank) in ranks.into_iter().enumerate() {
+            let m = matrix::<T>(rank, t.shape()[mode], 4);
+            let what = format!("mode product {mode}, rank {rank}");
+            close(&what, &u.mode_product(mode, &on(device, &m)).unwrap(), &t.mode_product(mode, &m).unwrap());
+            // The other mode goes first, so that another side lies along memory, or loops do not merge.
+            let order = [[2, 1, 0], [1, 0, 2], [1, 2, 0]][mode];
+            let at = order.iter().position(|&o| o == mode).unwrap();
+            let (t, u) = (t.permute(&order).unwrap(), u.permute(&order).unwrap());
+            close(
+                &format!("permuted {what}"),
+                &u.mode_product(at, &on(device, &m)).unwrap(),
+                &t.mode_product(at, &m).unwrap(),
+            );
+        }
+        // Sums over two modes, which one stride steps through in the first case only.
+        for (shape, modes) in [([400, 66, 70], [1, 2]), ([66, 400, 70], [0, 2]), ([70, 66, 400], [1, 0])] {
+            let t = t.reshape(IxDyn(&shape)).unwrap();
+            let u = place(device, &t);
+            let others = normal::<T>(&[shape[modes[0]], shape[modes[1]], ranks[1]], 5);
+            let wanted = contract(&t, &modes, &others, &[0, 1]).unwrap();
+            let got = contract(&u, &modes, &on(device, &others), &[0, 1]).unwrap();
+            close(&format!("{shape:?} over {modes:?}"), &got, &wanted);
+            let turned = others.permute(&[2, 1, 0]).unwrap().to_contiguous().unwrap();
+            let got = contract(&on(device, &turned), &[2, 1], &u, &modes).unwrap();
+            close(&format!("by {shape:?} over {modes:?}"), &got, &wanted.permute(&[1, 0]).unwrap());
+        }
+    }
+    let u = on(device, &t);
+    let mut holes = t.to_vec().unwrap();
+    holes[12_345] = T::nan();
+    holes[1_400_000] = T::infinity();
+    let some = Tensor::<T>::from_vec(IxDyn(t.shape()), holes).unwrap();
+    let m = matrix::<T>(20, 70, 6);
+    let (got, wanted) =
+        (on(device, &some).mode_product(2, &on(device, &m)).unwrap(), some.mode_product(2, &m).unwrap());
+    let unknown = |x: &Tensor<T>| x.to_vec().unwrap().iter().map(|x| x.is_finite()).collect::<Vec<_>>();
+    assert_eq!(unknown(&got), unknown(&wanted), "what is not finite stays in its fibre");
+    let m = on(device, &m);
+    let twice = [(); 2].map(|()| u.mode_product(2, &m).unwrap().to_vec().unwrap());
+    assert_eq!(twice[0], twice[1]);
+}
+
 pub fn grams<T: Scalar>(device: &Device) {
     // The last one is computed in bands.
     for shape in [[6, 7, 8, 9], [5, 1, 5000, 1], [70, 3, 100, 2], [1, 9000, 3, 1], [40, 40, 1, 7], [2, 256, 3, 35]] {
@@ -161,7 +209,8 @@ pub fn grams<T: Scalar>(device: &Device) {
 }
 
 pub fn factorisations<T: Scalar>(device: &Device) {
-    for (m, n) in [(1, 1), (30, 12), (12, 30), (25, 25)] {
+    // Eigenvalues of up to 48 rows are found by one block.
+    for (m, n) in [(1, 1), (30, 12), (12, 30), (25, 25), (48, 9), (50, 60)] {
         let a = matrix::<T>(m, n, 7);
         let x = on(device, &a);
         let svd = x.svd().unwrap();
@@ -224,8 +273,39 @@ pub fn factorisations<T: Scalar>(device: &Device) {
         close("columns of length one", &there.factors()[0], &here.factors()[0]);
         close("their lengths", there.core(), here.core());
     }
+    eigenvalues::<T>(device);
     let bad = Tensor::<T, Ix2>::from_fn([5, 3], |i| if i == [3, 1] { T::nan() } else { T::one() }).unwrap();
     assert_eq!(on(device, &bad).qr().unwrap_err().kind(), ErrorKind::Value);
+}
+
+fn eigenvalues<T: Scalar>(device: &Device) {
+    let cut = |values: &[f64]| values.iter().map(|&x| T::of(x)).collect::<Vec<T>>();
+    for scale in [1.0, T::min_positive_value().f64() * 1e3, T::max_value().f64() / 1e3] {
+        // Only the lower triangle counts; zeros are left alone.
+        let entries = [2.0, 50.0, 9.0, 1.0, 2.0, -7.0, 0.0, 0.0, 3.0].map(|x| x * scale);
+        let a = Tensor::<T, Ix2>::from_vec([3, 3], cut(&entries)).unwrap();
+        let (values, vectors) = on(device, &a).eigh().unwrap();
+        let wanted = Tensor::<T, Ix1>::from_vec([3], cut(&[3.0 * scale, 3.0 * scale, scale])).unwrap();
+        close("eigenvalues of a lower triangle", &values, &wanted);
+        close("V^T V", &vectors.t().matmul(&vectors).unwrap(), &Tensor::eye(3).unwrap());
+    }
+    // Clusters, zeros and values far apart: absolute accuracy, and vectors that are orthonormal all the same.
+    for (n, value) in [(7, [1.0, 1.0, 1.0]), (33, [1e-9, 4.0, 4.0]), (48, [0.0, 0.0, 1.0])] {
+        let q = matrix::<T>(n, n, 8).qr().unwrap().q;
+        let diagonal = Tensor::<T, Ix2>::from_fn([1, n], |i| T::of(value[i[1] % 3])).unwrap();
+        let a = q.mul(&diagonal).unwrap().matmul(&q.t()).unwrap();
+        let (values, vectors) = on(device, &a).eigh().unwrap();
+        close("clustered eigenvalues", &values, &a.eigh().unwrap().0);
+        close("V^T V", &vectors.t().matmul(&vectors).unwrap(), &Tensor::eye(n).unwrap());
+        let back = vectors.mul(&values.insert_mode(0).unwrap().into_order().unwrap()).unwrap();
+        close("V L V^T", &back.matmul(&vectors.t()).unwrap(), &a);
+    }
+    let none = on(device, &Tensor::<T, Ix2>::zeros([5, 5]).unwrap()).eigh().unwrap();
+    assert!(none.0.to_vec().unwrap().iter().all(|&x| x == T::zero()));
+    for bad in [T::nan(), T::infinity()] {
+        let a = Tensor::<T, Ix2>::from_fn([6, 6], |i| if i == [4, 2] { bad } else { T::one() }).unwrap();
+        assert_eq!(on(device, &a).eigh().unwrap_err().kind(), a.eigh().unwrap_err().kind());
+    }
 }
 
 pub fn solvers<T: Scalar>(device: &Device) {

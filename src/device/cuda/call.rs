@@ -64,15 +64,15 @@ fn column_major(matrix: Matrix, rows: usize, cols: usize) -> Option<(bool, i64)>
 }
 
 /// The sizes of a product with loops folded into its sides where the strides allow it: fewer and larger products.
-struct Folded {
-    m: usize,
-    n: usize,
-    k: usize,
-    batch: Modes<Batch>,
-    sum: Modes<Batch>,
+pub(crate) struct Folded {
+    pub(crate) m: usize,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+    pub(crate) batch: Modes<Batch>,
+    pub(crate) sum: Modes<Batch>,
 }
 
-fn fold<T>(p: &Gemm<T>) -> Folded {
+pub(crate) fn fold<T>(p: &Gemm<T>) -> Folded {
     let mut f = Folded { m: p.m, n: p.n, k: p.k, batch: Modes::new(), sum: Modes::new() };
     let loops = |loops: &[Batch]| loops.iter().copied().filter(|l| l.size != 1).collect::<Modes<Batch>>();
     // Innermost first: those are the ones that continue a side.

@@ -100,6 +100,10 @@ pub(crate) fn squares<T: Scalar>(gpu: &Cuda, at: Channels, x: Flat<'_, T>, out: 
         return Ok(());
     }
     let plan = Plan::new::<T>(at, &[x], SUMMING);
+    if plan.plan.pieces == 1 {
+        // SAFETY: x has the sizes' entries, and the result, the caller's alone, is the one row of sums.
+        return unsafe { plan.launch::<T>(gpu, "squares", &[x, out.at(0)], &plan.sizes) };
+    }
     let partial: CudaBlock<T> = gpu.allocate(plan.plan.pieces * count)?;
     // SAFETY: x has the sizes' entries, `partial` a row a piece, and is this function's alone.
     unsafe { plan.launch::<T>(gpu, "squares", &[x, partial.at(0)], &plan.sizes)? };
@@ -122,9 +126,14 @@ pub(crate) fn sums<T: Scalar>(
         return Ok(());
     }
     let plan = Plan::new::<T>(at, &[x, shift, dy], SUMMING);
+    let sizes = [&[int(2 * count)], plan.sizes.as_slice()].concat();
+    if plan.plan.pieces == 1 {
+        // SAFETY: x and dy have the sizes' entries, the shift one a channel; the results, the caller's alone, are the one row of sums each.
+        return unsafe { plan.launch::<T>(gpu, "sums", &[x, shift, dy, plain.at(0), weighted.at(0)], &sizes) };
+    }
     let partial: CudaBlock<T> = gpu.allocate(plan.plan.pieces * 2 * count)?;
-    // SAFETY: x and dy have the sizes' entries, the shift one a channel, `partial` two rows a piece, and is this function's alone.
-    unsafe { plan.launch::<T>(gpu, "sums", &[x, shift, dy, partial.at(0)], &plan.sizes)? };
+    // SAFETY: as above, with two rows of `partial` a piece, which is this function's alone.
+    unsafe { plan.launch::<T>(gpu, "sums", &[x, shift, dy, partial.at(0), partial.at(count)], &sizes)? };
     fold(gpu, at.name, &partial, 2 * count, (plain, weighted))
 }
 
@@ -193,7 +202,7 @@ pub(crate) fn respond<T: Scalar>(
     let args = [pointers.as_slice(), &[int(at.groups), int(at.channels), number(eps)]].concat();
     let name = format!("respond_{}", T::DTYPE);
     // SAFETY: gamma has an entry a channel, the means one a group, the others one for each of both; results are the caller's alone.
-    unsafe { gpu.launch(at.name, (Source::Channels, &name), launch::items(at.groups), &args) }
+    unsafe { gpu.launch(at.name, (Source::Channels, &name), launch::crews(at.groups), &args) }
 }
 
 /// GRN's gradients of gamma and beta, and the slopes by which x enters its own.
@@ -224,7 +233,7 @@ pub(crate) fn respond_back<T: Scalar>(
     // SAFETY: gamma and its gradients have an entry a channel, the means one a group, the others one for each of both; results are
     // the caller's alone.
     unsafe {
-        gpu.launch(at.name, (Source::Channels, &name), launch::items(at.groups), &back)?;
+        gpu.launch(at.name, (Source::Channels, &name), launch::crews(at.groups), &back)?;
         gpu.launch(at.name, (Source::Channels, &gains_name), launch::heavy(at.channels), &gains)
     }
 }

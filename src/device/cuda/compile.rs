@@ -26,6 +26,7 @@ pub(crate) enum Source {
     Conv,
     Depthwise,
     Attention,
+    Thin,
     Linalg,
     LeastSquares,
     /// A kernel that fails.
@@ -53,6 +54,7 @@ impl Source {
         Source::Conv,
         Source::Depthwise,
         Source::Attention,
+        Source::Thin,
         Source::Linalg,
         Source::LeastSquares,
         Source::Faulty,
@@ -77,6 +79,7 @@ impl Source {
             Source::Conv => "conv",
             Source::Depthwise => "depthwise",
             Source::Attention => "attention",
+            Source::Thin => "thin",
             Source::Linalg => "linalg",
             Source::LeastSquares => "least_squares",
             #[cfg(test)]
@@ -104,6 +107,7 @@ impl Source {
             Source::Conv => include_str!("kernels/conv.cu"),
             Source::Depthwise => include_str!("kernels/depthwise.cu"),
             Source::Attention => include_str!("kernels/attention.cu"),
+            Source::Thin => include_str!("kernels/thin.cu"),
             Source::Linalg => include_str!("kernels/linalg.cu"),
             Source::LeastSquares => include_str!("kernels/least_squares.cu"),
             #[cfg(test)]
@@ -301,6 +305,7 @@ mod tests {
                                 'f' => 4,
                                 'n' => size_of::<launch::Nest>(),
                                 'g' => size_of::<launch::Images>(),
+                                'm' => size_of::<launch::Thin>(),
                                 _ => 8,
                             };
                             (name, letters.chars().map(size).collect::<Vec<usize>>())

@@ -1,4 +1,4 @@
-//! Matrix products by cuBLAS. Operands that it cannot read as they lie are copied first; products that it cannot write as they are to
+//! Matrix products by cuBLAS, and those with a short side by kernels of our own. Operands that it cannot read as they lie are copied first; products that it cannot write as they are to
 //! lie are written elsewhere and put into place.
 #![allow(unsafe_code)]
 
@@ -10,6 +10,7 @@ use super::{
     elementwise::{blend, pack},
     launch::{self, Arg, Nest, int},
     rounded::{Rounded, rounded},
+    thin,
 };
 use crate::{
     device::{
@@ -71,6 +72,12 @@ pub(crate) fn product<T: Scalar>(
     }
     let a_range = check("A", a.len(), p.a, p.m, p.k, loops().map(|l| (l.size, l.a)));
     let b_range = check("B", b.len(), p.b, p.k, p.n, loops().map(|l| (l.size, l.b)));
+    if let Some(plan) = thin::plan(gpu, p) {
+        a.restore()?;
+        b.restore()?;
+        // SAFETY: the three operands were checked to lie in their blocks, and C is the caller's alone.
+        return unsafe { thin::run(gpu, &plan, p, [a, b], c) };
+    }
     match Call::new(p) {
         Ok(call) => {
             // The larger operand, which decides.

@@ -75,6 +75,26 @@ impl Images {
     }
 }
 
+/// The sizes of a product with a short side, as `thin.cu` has them.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Thin {
+    pub(crate) m: i64,
+    pub(crate) k: i64,
+    pub(crate) r: i64,
+    pub(crate) lead: i64,
+    pub(crate) b: [i64; 2],
+    pub(crate) c: [i64; 2],
+    pub(crate) batch: [i64; 3],
+    pub(crate) terms: i64,
+    pub(crate) sums: [i64; 2],
+    pub(crate) pieces: i64,
+    pub(crate) chunks: i64,
+    pub(crate) piece: i64,
+    pub(crate) wide: i64,
+    pub(crate) packs: i64,
+}
+
 /// Loops that are too many for a kernel: the first of them run on the host, one launch a step.
 pub(crate) fn split<const N: usize>(loops: &[Loop<N>]) -> (&[Loop<N>], &[Loop<N>]) {
     loops.split_at(loops.len().saturating_sub(MOST_LOOPS))
@@ -90,6 +110,7 @@ pub(crate) enum Arg {
     Float(f32),
     Nest(Nest),
     Images(Images),
+    Thin(Thin),
 }
 
 impl Arg {
@@ -102,6 +123,7 @@ impl Arg {
             Arg::Float(x) => std::ptr::from_ref(x).cast_mut().cast(),
             Arg::Nest(x) => std::ptr::from_ref(x).cast_mut().cast(),
             Arg::Images(x) => std::ptr::from_ref(x).cast_mut().cast(),
+            Arg::Thin(x) => std::ptr::from_ref(x).cast_mut().cast(),
         }
     }
 
@@ -113,6 +135,7 @@ impl Arg {
             Arg::Float(_) => 'f',
             Arg::Nest(_) => 'n',
             Arg::Images(_) => 'g',
+            Arg::Thin(_) => 'm',
         }
     }
 }
@@ -224,6 +247,35 @@ pub(crate) fn rows(rows: usize, inner: usize, row_stride: isize, inner_stride: i
     Rows { by_block, splits }
 }
 
+/// A way to hold a row in registers (`FOR_ROWS` in rows.cuh).
+struct Held {
+    suffix: &'static str,
+    /// The longest row, in packs of 16 bytes.
+    packs: usize,
+    /// Rows that a block has at a time.
+    rows: usize,
+    /// Blocks of the kernel with most registers, the way back of norms, that an H100 has room for at a time; two a multiprocessor at most where
+    /// a block has one row, since each leaves sums as long as that.
+    summing: u32,
+}
+
+const fn held(suffix: &'static str, packs: usize, rows: usize, summing: u32) -> Held {
+    Held { suffix, packs, rows, summing }
+}
+
+const ROWS: [Held; 10] = [
+    held("warp1", 32, 8, 792),
+    held("warp2", 64, 8, 528),
+    held("warp3", 96, 8, 396),
+    held("warp4", 128, 8, 264),
+    held("warp6", 192, 8, 264),
+    held("warp8", 256, 8, 132),
+    held("block2", 512, 1, 264),
+    held("block3", 768, 1, 264),
+    held("block4", 1024, 1, 264),
+    held("block8", 2048, 1, 132),
+];
+
 /// Which of the kernels of a family (`FOR_ROWS` in rows.cuh) takes rows, and with how many blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RowKernel {
@@ -235,14 +287,8 @@ pub(crate) struct RowKernel {
 /// read again by a block of 1024 threads.
 pub(crate) fn row_kernel(bytes: usize, rows: usize, n: usize) -> RowKernel {
     let packs = n.div_ceil(16 / bytes);
-    let (suffix, rows_of_block, threads) = match packs {
-        0..=32 => ("warp1", 8, THREADS),
-        33..=128 => ("warp4", 8, THREADS),
-        129..=256 => ("warp8", 8, THREADS),
-        257..=512 => ("block2", 1, THREADS),
-        513..=2048 => ("block8", 1, THREADS),
-        _ => ("long", 1, 1024),
-    };
+    let held = ROWS.iter().find(|held| packs <= held.packs);
+    let (suffix, rows_of_block, threads) = held.map_or(("long", 1, 1024), |held| (held.suffix, held.rows, THREADS));
     let blocks = rows.div_ceil(rows_of_block).clamp(1, 1 << 20) as u32;
     RowKernel { suffix, geometry: Geometry { blocks, threads: (threads, 1) } }
 }
@@ -251,11 +297,7 @@ pub(crate) fn row_kernel(bytes: usize, rows: usize, n: usize) -> RowKernel {
 /// any GPU.
 pub(crate) fn summing_row_kernel(bytes: usize, rows: usize, n: usize) -> RowKernel {
     let mut kernel = row_kernel(bytes, rows, n);
-    let most = match kernel.suffix {
-        "warp1" => 1056,
-        "warp4" => 528,
-        _ => 264,
-    };
+    let most = ROWS.iter().find(|held| held.suffix == kernel.suffix).map_or(132, |held| held.summing);
     // Two rows a team at least, or the sums are as much work as the rows.
     kernel.geometry.blocks = kernel.geometry.blocks.div_ceil(2).min(most);
     kernel
@@ -264,6 +306,11 @@ pub(crate) fn summing_row_kernel(bytes: usize, rows: usize, n: usize) -> RowKern
 /// The one block that factors a small matrix.
 pub(crate) fn alone() -> Geometry {
     Geometry { blocks: 1, threads: (1024, 1) }
+}
+
+/// A block of 1024 threads for each of `count` work items of some thousand entries.
+pub(crate) fn crews(count: usize) -> Geometry {
+    Geometry { threads: (1024, 1), ..items(count) }
 }
 
 /// Blocks of 32 x 32 threads for as many columns, 32 each.
@@ -330,8 +377,8 @@ pub(crate) fn transpose(nest: &[Loop<1>]) -> Option<Transpose> {
     Some(Transpose { rows: nest[unit].size, cols: inner.size, source_step: inner.strides[0], out_step, rest })
 }
 
-/// A kernel (or, where the name ends in `*`, one for `f32` and one for `f64`) and its arguments: `p` an address, `i` an integer, `d` a
-/// double, `t` a number of the kernel's type, `n` loops, `g` the sizes of images.
+/// A kernel (or, where the name ends in `*`, one for `f32` and one for `f64`; with an `@`, one for each way to hold a row) and its arguments: `p` an address, `i` an integer, `d` a
+/// double, `t` a number of the kernel's type, `n` loops, `g` the sizes of images, `m` those of a product with a short side.
 pub(crate) const KERNELS: &[(Source, &str, &str)] = &[
     (Source::Elementwise, "copy_1", "ppin"),
     (Source::Elementwise, "copy_2", "ppin"),
@@ -378,40 +425,24 @@ pub(crate) const KERNELS: &[(Source, &str, &str)] = &[
     (Source::Activation, "activate_back_7_*", "pppi"),
     (Source::Activation, "activate_8_*", "ppi"),
     (Source::Activation, "activate_back_8_*", "pppi"),
-    (Source::Softmax, "softmax_warp1_*", "ppiiipni"),
-    (Source::Softmax, "softmax_back_warp1_*", "pppiii"),
-    (Source::Softmax, "softmax_warp4_*", "ppiiipni"),
-    (Source::Softmax, "softmax_back_warp4_*", "pppiii"),
-    (Source::Softmax, "softmax_warp8_*", "ppiiipni"),
-    (Source::Softmax, "softmax_back_warp8_*", "pppiii"),
-    (Source::Softmax, "softmax_block2_*", "ppiiipni"),
-    (Source::Softmax, "softmax_back_block2_*", "pppiii"),
-    (Source::Softmax, "softmax_block8_*", "ppiiipni"),
-    (Source::Softmax, "softmax_back_block8_*", "pppiii"),
+    (Source::Softmax, "softmax_@_*", "ppiiipni"),
+    (Source::Softmax, "softmax_back_@_*", "pppiii"),
     (Source::Softmax, "softmax_long_*", "ppiiipni"),
     (Source::Softmax, "softmax_back_long_*", "pppiii"),
     (Source::Softmax, "softmax_columns_*", "ppiiii"),
     (Source::Softmax, "softmax_columns_back_*", "pppiiii"),
-    (Source::Normalise, "normalise_warp1_*", "pppppiiit"),
-    (Source::Normalise, "normalise_back_warp1_*", "ppppppiii"),
-    (Source::Normalise, "normalise_warp4_*", "pppppiiit"),
-    (Source::Normalise, "normalise_back_warp4_*", "ppppppiii"),
-    (Source::Normalise, "normalise_warp8_*", "pppppiiit"),
-    (Source::Normalise, "normalise_back_warp8_*", "ppppppiii"),
-    (Source::Normalise, "normalise_block2_*", "pppppiiit"),
-    (Source::Normalise, "normalise_back_block2_*", "ppppppiii"),
-    (Source::Normalise, "normalise_block8_*", "pppppiiit"),
-    (Source::Normalise, "normalise_back_block8_*", "ppppppiii"),
+    (Source::Normalise, "normalise_@_*", "pppppiiit"),
+    (Source::Normalise, "normalise_back_@_*", "ppppppiii"),
     (Source::Normalise, "normalise_long_*", "pppppiiit"),
     (Source::Normalise, "normalise_back_long_*", "pppppiii"),
     (Source::Normalise, "normalise_columns_*", "ppppiii"),
     (Source::Channels, "squares_packs_*", "ppiiiii"),
-    (Source::Channels, "sums_packs_*", "ppppiiiii"),
+    (Source::Channels, "sums_packs_*", "pppppiiiiii"),
     (Source::Channels, "moments_packs_*", "ppiiii"),
     (Source::Channels, "affine_packs_*", "pppppiiiii"),
     (Source::Channels, "combine_packs_*", "pppppppiiiii"),
     (Source::Channels, "squares_single_*", "ppiiiii"),
-    (Source::Channels, "sums_single_*", "ppppiiiii"),
+    (Source::Channels, "sums_single_*", "pppppiiiiii"),
     (Source::Channels, "moments_single_*", "ppiiii"),
     (Source::Channels, "affine_single_*", "pppppiiiii"),
     (Source::Channels, "combine_single_*", "pppppppiiiii"),
@@ -419,11 +450,7 @@ pub(crate) const KERNELS: &[(Source, &str, &str)] = &[
     (Source::Channels, "respond_*", "pppppiit"),
     (Source::Channels, "respond_back_*", "pppppii"),
     (Source::Channels, "respond_gains_*", "ppppppii"),
-    (Source::Losses, "cross_entropy_warp1_*", "ppippiiiidd"),
-    (Source::Losses, "cross_entropy_warp4_*", "ppippiiiidd"),
-    (Source::Losses, "cross_entropy_warp8_*", "ppippiiiidd"),
-    (Source::Losses, "cross_entropy_block2_*", "ppippiiiidd"),
-    (Source::Losses, "cross_entropy_block8_*", "ppippiiiidd"),
+    (Source::Losses, "cross_entropy_@_*", "ppippiiiidd"),
     (Source::Losses, "cross_entropy_long_*", "ppippiiiidd"),
     (Source::Losses, "binary_cross_entropy_*", "ppppit"),
     (Source::Losses, "scale_by_*", "ppi"),
@@ -481,8 +508,17 @@ pub(crate) const KERNELS: &[(Source, &str, &str)] = &[
     (Source::Depthwise, "depthwise_finish_*", "ppiii"),
     (Source::Attention, "soften_*", "ppppiiitiiiiiin"),
     (Source::Attention, "soften_back_*", "pppppppiiitiiiiiinn"),
+    (Source::Thin, "thin_along_8", "pppmf"),
+    (Source::Thin, "thin_across_8", "pppmf"),
+    (Source::Thin, "thin_along_16", "pppmf"),
+    (Source::Thin, "thin_across_16", "pppmf"),
+    (Source::Thin, "thin_along_32", "pppmf"),
+    (Source::Thin, "thin_across_32", "pppmf"),
+    (Source::Thin, "thin_along_48", "pppmf"),
+    (Source::Thin, "thin_across_48", "pppmf"),
     (Source::Linalg, "householder_*", "pppii"),
     (Source::Linalg, "cholesky_*", "ppi"),
+    (Source::Linalg, "jacobi_*", "ppppiii"),
     (Source::Linalg, "unit_columns_*", "pppiiii"),
     (Source::Linalg, "triangle_*", "piii"),
     (Source::LeastSquares, "non_negative_rows", "pppppiiiid"),
@@ -495,13 +531,17 @@ pub(crate) const KERNELS: &[(Source, &str, &str)] = &[
 pub(crate) fn kernels() -> Vec<(Source, String, String)> {
     const TYPES: [&str; 7] = ["f64", "f32", "f16", "bf16", "u8", "u32", "i64"];
     let mut all = Vec::new();
+    let mut add = |source, name: &str, letters: &str| match name.strip_suffix('*') {
+        None => all.push((source, name.to_string(), letters.to_string())),
+        Some(stem) => {
+            all.push((source, format!("{stem}f32"), letters.replace('t', "f")));
+            all.push((source, format!("{stem}f64"), letters.replace('t', "d")));
+        }
+    };
     for &(source, name, letters) in KERNELS {
-        match name.strip_suffix('*') {
-            None => all.push((source, name.to_string(), letters.to_string())),
-            Some(stem) => {
-                all.push((source, format!("{stem}f32"), letters.replace('t', "f")));
-                all.push((source, format!("{stem}f64"), letters.replace('t', "d")));
-            }
+        match name.contains('@') {
+            true => ROWS.iter().for_each(|held| add(source, &name.replace('@', held.suffix), letters)),
+            false => add(source, name, letters),
         }
     }
     for from in TYPES {
@@ -607,14 +647,12 @@ mod tests {
                 for count in [0, 1, 7, 8, 9, 100_000, 1 << 40] {
                     let RowKernel { suffix, geometry } = row_kernel(bytes, count, n);
                     let packs = n.div_ceil(16 / bytes);
-                    let holds = match suffix {
-                        "warp1" => 32,
-                        "warp4" => 128,
-                        "warp8" => 256,
-                        "block2" => 512,
-                        "block8" => 2048,
-                        _ => usize::MAX,
+                    // The name says how many packs a thread has.
+                    let (threads, of_thread) = match suffix.strip_prefix("warp") {
+                        Some(count) => (32, count),
+                        None => (THREADS as usize, suffix.strip_prefix("block").unwrap_or("1000000")),
                     };
+                    let holds = threads * of_thread.parse::<usize>().unwrap();
                     assert!(packs <= holds, "{n} entries of {bytes} bytes in {suffix}");
                     assert_eq!(geometry.threads.0, if suffix == "long" { 1024 } else { THREADS });
                     assert!((1..=1 << 20).contains(&geometry.blocks));
@@ -624,7 +662,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(row_kernel(4, 4096, 768).suffix, "warp8");
+        assert_eq!(row_kernel(4, 4096, 768).suffix, "warp6");
         assert_eq!(row_kernel(4, 4096, 768).geometry.blocks, 512);
         assert_eq!(row_kernel(4, 49_152, 128).suffix, "warp1");
     }

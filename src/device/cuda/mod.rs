@@ -56,6 +56,7 @@ pub(crate) mod resample;
 pub(crate) mod rounded;
 pub(crate) mod softmax;
 pub(crate) mod solver;
+pub(crate) mod thin;
 #[cfg(test)]
 pub(crate) mod waits;
 

@@ -117,10 +117,10 @@ static __device__ __forceinline__ void squares(const T* x, T* partial, i64 group
     }
 }
 
-// partial[piece, 0, group, channel] = sum of dy, partial[piece, 1, ..] = sum of dy (x - shift); the shift may be null.
+// first[piece, group, channel] = sum of dy, second[piece, ..] = sum of dy (x - shift), a piece `apart` from the one before; the shift may be null.
 template <typename T, int P>
-static __device__ __forceinline__ void sums(const T* x, const T* shift, const T* dy, T* partial, i64 groups, i64 rows, i64 channels,
-                                            i64 pieces, int lanes) {
+static __device__ __forceinline__ void sums(const T* x, const T* shift, const T* dy, T* first, T* second, i64 apart, i64 groups, i64 rows,
+                                            i64 channels, i64 pieces, int lanes) {
     for (i64 item = blockIdx.x; item < items(groups, channels, pieces, lanes * P); item += gridDim.x) {
         const Place here = place<P>(item, rows, channels, pieces, lanes);
         T plain[P], weighted[P];
@@ -142,11 +142,11 @@ static __device__ __forceinline__ void sums(const T* x, const T* shift, const T*
         over_rows<T, P>(plain, lanes);
         over_rows<T, P>(weighted, lanes);
         if (here.inside && (int)threadIdx.x < lanes) {
-            T* to = partial + (here.piece * 2 * groups + here.group) * channels + here.channel;
+            const i64 to = here.piece * apart + here.group * channels + here.channel;
 #pragma unroll
             for (int j = 0; j < P; ++j) {
-                to[j] = plain[j];
-                to[groups * channels + j] = weighted[j];
+                first[to + j] = plain[j];
+                second[to + j] = weighted[j];
             }
         }
     }
@@ -303,10 +303,10 @@ static __device__ __forceinline__ void combine(const T* x, const T* dy, const T*
                                                                          i64 channels, i64 pieces, i64 lanes) {                  \
         squares<T, P>(x, partial, groups, rows, channels, pieces, (int)lanes);                                                   \
     }                                                                                                                            \
-    extern "C" __global__ void __launch_bounds__(BLOCK) sums_##suffix(const T* x, const T* shift, const T* dy, T* partial,        \
-                                                                      i64 groups, i64 rows, i64 channels, i64 pieces,            \
-                                                                      i64 lanes) {                                               \
-        sums<T, P>(x, shift, dy, partial, groups, rows, channels, pieces, (int)lanes);                                           \
+    extern "C" __global__ void __launch_bounds__(BLOCK) sums_##suffix(const T* x, const T* shift, const T* dy, T* first,          \
+                                                                      T* second, i64 apart, i64 groups, i64 rows,                \
+                                                                      i64 channels, i64 pieces, i64 lanes) {                     \
+        sums<T, P>(x, shift, dy, first, second, apart, groups, rows, channels, pieces, (int)lanes);                              \
     }                                                                                                                            \
     extern "C" __global__ void __launch_bounds__(BLOCK) moments_##suffix(const T* x, T* partial, i64 rows, i64 channels,          \
                                                                          i64 pieces, i64 lanes) {                                \
@@ -328,21 +328,23 @@ CHANNELS(single_f32, float, 1)
 CHANNELS(packs_f64, double, 2)
 CHANNELS(single_f64, double, 1)
 
-// What GRN does with the sums of squares; a block of 256 threads a group. norms = sqrt(squares), mean = mean(norms) + eps,
+#define CREW 1024
+
+// What GRN does with the sums of squares; a block of 1024 threads a group. norms = sqrt(squares), mean = mean(norms) + eps,
 // scale = 1 + gamma norms / mean.
 template <typename T>
 static __device__ __forceinline__ void respond(const T* squares, const T* gamma, T* norms, T* means, T* scale, i64 groups, i64 channels, T eps) {
     for (i64 group = blockIdx.x; group < groups; group += gridDim.x) {
         const i64 start = group * channels;
         T sum = 0;
-        for (i64 c = threadIdx.x; c < channels; c += BLOCK) {
+        for (i64 c = threadIdx.x; c < channels; c += CREW) {
             const T norm = root(squares[start + c]);
             norms[start + c] = norm;
             sum += norm;
         }
-        const T mean = sum_of_all<BLOCK>(sum) / (T)channels + eps;
+        const T mean = sum_of_all<CREW>(sum) / (T)channels + eps;
         if (threadIdx.x == 0) means[group] = mean;
-        for (i64 c = threadIdx.x; c < channels; c += BLOCK) scale[start + c] = gamma[c] * (norms[start + c] / mean) + (T)1;
+        for (i64 c = threadIdx.x; c < channels; c += CREW) scale[start + c] = gamma[c] * (norms[start + c] / mean) + (T)1;
     }
 }
 
@@ -355,9 +357,9 @@ static __device__ __forceinline__ void respond_back(const T* products, const T* 
         const i64 start = group * channels;
         const T mean = means[group];
         T sum = 0;
-        for (i64 c = threadIdx.x; c < channels; c += BLOCK) sum += gamma[c] * products[start + c] * norms[start + c];
-        const T through = sum_of_all<BLOCK>(sum) / ((T)channels * mean * mean);
-        for (i64 c = threadIdx.x; c < channels; c += BLOCK) {
+        for (i64 c = threadIdx.x; c < channels; c += CREW) sum += gamma[c] * products[start + c] * norms[start + c];
+        const T through = sum_of_all<CREW>(sum) / ((T)channels * mean * mean);
+        for (i64 c = threadIdx.x; c < channels; c += CREW) {
             const T norm = norms[start + c];
             slopes[start + c] = norm > (T)0 ? (gamma[c] * products[start + c] / mean - through) / norm : (T)0;
         }
@@ -385,11 +387,11 @@ static __device__ __forceinline__ void respond_gains(const T* plain, const T* pr
         moments_finish_##name(const T* partial, T* mean, T* square, i64 rows, i64 channels, i64 pieces) {                         \
         moments_finish<T>(partial, mean, square, rows, channels, pieces);                                                        \
     }                                                                                                                            \
-    extern "C" __global__ void __launch_bounds__(BLOCK)                                                                          \
+    extern "C" __global__ void __launch_bounds__(CREW)                                                                           \
         respond_##name(const T* squares, const T* gamma, T* norms, T* means, T* scale, i64 groups, i64 channels, T eps) {         \
         respond<T>(squares, gamma, norms, means, scale, groups, channels, eps);                                                  \
     }                                                                                                                            \
-    extern "C" __global__ void __launch_bounds__(BLOCK)                                                                          \
+    extern "C" __global__ void __launch_bounds__(CREW)                                                                           \
         respond_back_##name(const T* products, const T* norms, const T* means, const T* gamma, T* slopes, i64 groups,             \
                             i64 channels) {                                                                                      \
         respond_back<T>(products, norms, means, gamma, slopes, groups, channels);                                                \

@@ -136,24 +136,31 @@ static __device__ __forceinline__ void normalise_back(const T* x, const T* stati
         }
     } else {
         // The eight warps of the block, one after another.
-        __shared__ T sums[2][K * 32 * PACK(T)];
+        __shared__ Pack<T> sums[2][K * 32];
         for (int warp = 0; warp < 8; ++warp) {
             if ((int)threadIdx.x / 32 == warp) {
 #pragma unroll
                 for (int k = 0; k < K; ++k) {
-                    const int i = (k * 32 + member<32>()) * PACK(T);
+                    const int pack = k * 32 + member<32>();
+                    Pack<T> w = {}, b = {};
+                    if (warp > 0) {
+                        w = sums[0][pack];
+                        b = sums[1][pack];
+                    }
 #pragma unroll
                     for (int j = 0; j < PACK(T); ++j) {
-                        sums[0][i + j] = warp == 0 ? dw[k][j] : sums[0][i + j] + dw[k][j];
-                        sums[1][i + j] = warp == 0 ? db[k][j] : sums[1][i + j] + db[k][j];
+                        w.at[j] += dw[k][j];
+                        b.at[j] += db[k][j];
                     }
+                    sums[0][pack] = w;
+                    sums[1][pack] = b;
                 }
             }
             __syncthreads();
         }
         for (int i = threadIdx.x; i < n; i += 256) {
-            own[i] = sums[0][i];
-            own[n + i] = sums[1][i];
+            own[i] = sums[0][i / PACK(T)].at[i % PACK(T)];
+            own[n + i] = sums[1][i / PACK(T)].at[i % PACK(T)];
         }
     }
 }

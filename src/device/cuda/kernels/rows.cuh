@@ -96,14 +96,24 @@ static __device__ __forceinline__ T minus_infinity() { return (T)-__longlong_as_
 // memory each time, for rows of any length. `launch::row_kernel` chooses among them.
 #define FOR_ROWS(KERNEL)                                                                                                         \
     KERNEL(warp1_f32, float, 32, 1)                                                                                              \
+    KERNEL(warp2_f32, float, 32, 2)                                                                                              \
+    KERNEL(warp3_f32, float, 32, 3)                                                                                              \
     KERNEL(warp4_f32, float, 32, 4)                                                                                              \
+    KERNEL(warp6_f32, float, 32, 6)                                                                                              \
     KERNEL(warp8_f32, float, 32, 8)                                                                                              \
     KERNEL(block2_f32, float, 256, 2)                                                                                            \
+    KERNEL(block3_f32, float, 256, 3)                                                                                            \
+    KERNEL(block4_f32, float, 256, 4)                                                                                            \
     KERNEL(block8_f32, float, 256, 8)                                                                                            \
     KERNEL(warp1_f64, double, 32, 1)                                                                                             \
+    KERNEL(warp2_f64, double, 32, 2)                                                                                             \
+    KERNEL(warp3_f64, double, 32, 3)                                                                                             \
     KERNEL(warp4_f64, double, 32, 4)                                                                                             \
+    KERNEL(warp6_f64, double, 32, 6)                                                                                             \
     KERNEL(warp8_f64, double, 32, 8)                                                                                             \
     KERNEL(block2_f64, double, 256, 2)                                                                                           \
+    KERNEL(block3_f64, double, 256, 3)                                                                                           \
+    KERNEL(block4_f64, double, 256, 4)                                                                                           \
     KERNEL(block8_f64, double, 256, 8)
 
 // Rows that no registers hold are read again, by a block of 1024 threads each. Packs that a thread asks for before it looks at the first of
