@@ -66,7 +66,7 @@ fn solver(bench: &Bench, name: &str, x: &Tensor<f32, Ix3>, passes: f64, fit: imp
         return Ok(());
     }
     let seconds = bench.time(1, || Ok(()), |()| fit())?;
-    Work { flops: 0.0, bytes: 4.0 * x.len() as f64 * passes }.report(name, Precision::F32, seconds);
+    Work::of_bytes(4.0 * x.len() as f64 * passes).report(name, Precision::F32, seconds);
     Ok(())
 }
 

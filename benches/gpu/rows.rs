@@ -1,9 +1,12 @@
 //! What moves memory and little else: activations, softmax, norms, losses, steps of optimisers.
 
-use super::timing::{Bench, numbers};
+use super::{
+    timing::{Bench, numbers},
+    work::Work,
+};
 use ndarray::Ix1;
 use tenfold::{
-    Result, Tensor,
+    Precision, Result, Tensor,
     autodiff::{CrossEntropy, Var, without_gradients},
     nn::Parameter,
     train::{AdamW, Groups, Optimizer},
@@ -79,10 +82,10 @@ fn rows(bench: &Bench, case: &Case) -> Result<()> {
         let dy = numbers(bench, shape, 9)?;
         let count = repeats(case.forward * size);
         let seconds = bench.time(count, || Ok(()), |()| without_gradients(|| (case.run)(&operands)).map(drop))?;
-        bench.report(&format!("{name} forward"), case.forward * size, seconds);
+        Work::of_bytes(case.forward * size).report(&format!("{name} forward"), Precision::F32, seconds);
         let seconds =
             bench.time(count, || (case.run)(&operands), |y: Var<f32>| y.backward_from(dy.clone()).map(drop))?;
-        bench.report(&format!("{name} backward"), case.backward * size, seconds);
+        Work::of_bytes(case.backward * size).report(&format!("{name} backward"), Precision::F32, seconds);
     }
     Ok(())
 }
@@ -99,7 +102,7 @@ fn cross_entropy(bench: &Bench) -> Result<()> {
         let bytes = 8.0 * (rows * classes) as f64;
         let loss = |()| z.cross_entropy(&labels, CrossEntropy::default()).map(drop);
         let seconds = bench.time(repeats(bytes), || Ok(()), loss)?;
-        bench.report(&name, bytes, seconds);
+        Work::of_bytes(bytes).report(&name, Precision::F32, seconds);
     }
     Ok(())
 }
@@ -132,7 +135,7 @@ fn adamw(bench: &Bench) -> Result<()> {
         let (model, optimizer) = &mut *state.borrow_mut();
         optimizer.step(model, gradients, 1.0, Some(1.0)).map(drop)
     })?;
-    bench.report(name, 8.0 * 4.0 * (TENSORS * SIZE) as f64, seconds);
+    Work::of_bytes(8.0 * 4.0 * (TENSORS * SIZE) as f64).report(name, Precision::F32, seconds);
     Ok(())
 }
 

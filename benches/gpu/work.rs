@@ -28,6 +28,11 @@ impl Work {
         (self.flops / flops_at_most(precision)).max(self.bytes / PEAK)
     }
 
+    /// Of what only moves memory.
+    pub fn of_bytes(bytes: f64) -> Self {
+        Self { flops: 0.0, bytes }
+    }
+
     /// Calls that make a round of some milliseconds.
     pub fn repeats(self, precision: Precision) -> usize {
         (5e-3 / self.floor(precision)).clamp(3.0, 100.0) as usize
@@ -36,7 +41,7 @@ impl Work {
     /// A line of the table.
     pub fn report(self, name: &str, precision: Precision, seconds: f64) {
         println!(
-            "{name:<50} {:>9.1} us {:>7.1} TFLOP/s {:>6.0} GB/s {:>4.0} % of the best",
+            "{name:<50} {:>9.1} us {:>7.1} TFLOP/s {:>6.0} GB/s {:>6.0} %",
             seconds * 1e6,
             self.flops / seconds / 1e12,
             self.bytes / seconds / 1e9,

@@ -1,15 +1,20 @@
 """Times on one GPU what benches/gpu/ times, in PyTorch (eager and torch.compile) and in TensorLy on torch, by CUDA events.
 
-    VENV/bin/python benches/peers/gpu.py [--case NAME] [--groups 15] [--no-compile] [--json out.json]
+    VENV/bin/python benches/peers/gpu.py [--case NAME] [--groups 15] [--no-compile] [--tenfold BENCH] [--table out.md]
 
 A case has the name and the shapes of one in benches/gpu/. A group of calls, long enough to take some milliseconds, lies between two events; printed is
 the median over the groups, by call. Images are NHWC in memory (torch.channels_last), as tenfold's are. Precisions: "f32" turns TF32 off in cuBLAS and
-cuDNN, "tf32" on, "bf16" runs under autocast. TensorLy's cases run where it can be imported.
+cuDNN, "tf32" on, "bf16" runs under autocast. TensorLy's cases run where it can be imported. BENCH is the command of tenfold's own benchmark, as
+"cargo bench --features cuda --bench gpu --" or the program that this builds: it runs first, and the table has both.
 """
 
 import argparse
+import datetime
 import json
+import re
+import shlex
 import statistics
+import subprocess
 
 import torch
 import torch.nn.functional as F
@@ -273,16 +278,40 @@ def measure(name, groups, compiled):
     return found
 
 
+def tenfold(command, part):
+    """What tenfold's benchmark prints: microseconds and the share of the floor, in percent, by case."""
+    printed = subprocess.run(shlex.split(command) + ([part] if part else []), capture_output=True, text=True, check=True).stdout
+    print(printed, flush=True)
+    lines = re.finditer(r"^(\S.*?)\s+([\d.]+) us .* (\d+) %$", printed, re.MULTILINE)
+    return {line[1]: (float(line[2]), int(line[3])) for line in lines}
+
+
+def table(ours, results, title):
+    """Markdown, a line for each case that both have."""
+    lines = [title, "", "| case | tenfold, us | of the floor | eager or TensorLy, us | ratio | compiled, us |", "|---|---:|---:|---:|---:|---:|"]
+    for result in results:
+        name = result["case"]
+        if name not in ours or "eager_ms" not in result:
+            continue
+        (mine, share), theirs = ours[name], result["eager_ms"] * 1e3
+        compiled = f"{result['compiled_ms'] * 1e3:.4g}" if "compiled_ms" in result else ""
+        lines.append(f"| {name} | {mine:.4g} | {share} % | {theirs:.4g} | {mine / theirs:.2f} | {compiled} |")
+    return "\n".join(lines) + "\n"
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--case", help="part of a name")
     parser.add_argument("--groups", type=int, default=15)
     parser.add_argument("--no-compile", action="store_true")
-    parser.add_argument("--json")
+    parser.add_argument("--tenfold", help="the command of tenfold's benchmark")
+    parser.add_argument("--table", help="where the table goes")
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         return print("skipped: no GPU here")
-    print(f"torch {torch.__version__}, CUDA {torch.version.cuda}, {torch.cuda.get_device_name()}")
+    title = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, PyTorch {torch.__version__}, {datetime.date.today()}"
+    print(title)
+    ours = tenfold(arguments.tenfold, arguments.case) if arguments.tenfold else {}
     torch.backends.cudnn.benchmark = True
     results = []
     for name in CASES:
@@ -295,9 +324,9 @@ def main():
         results.append(result)
         print(json.dumps(result), flush=True)
         torch.cuda.empty_cache()
-    if arguments.json:
-        with open(arguments.json, "w") as file:
-            json.dump(results, file, indent=1)
+    if arguments.table:
+        with open(arguments.table, "w") as file:
+            file.write(table(ours, results, title))
 
 
 if __name__ == "__main__":
