@@ -569,6 +569,32 @@ fn factorisations_of_singular_and_extreme_matrices() {
 
 #[test]
 fn wrong_matrices_are_errors() {
+/// Subnormal entries have fewer digits, and what comes of them is as exact as they are.
+#[test]
+fn factorisations_of_subnormal_matrices() {
+    fn check<T: Scalar>(exponent: i32) {
+        // By two powers: one alone is none of f64.
+        let scaled = |x: f64| x * 2f64.powi(exponent / 2) * 2f64.powi(exponent - exponent / 2);
+        let back = |x: &ArrayD<f64>| x * 2f64.powi(-(exponent / 2)) * 2f64.powi(exponent / 2 - exponent);
+        let near = |got: &ArrayD<f64>, want: &ArrayD<f64>| {
+            let apart = (&back(got) - want).iter().fold(0.0f64, |most, x| most.max(x.abs()));
+            assert!(apart < 1e-2, "{} 2^{exponent}: {:?}, not {want:?}", T::DTYPE, back(got));
+        };
+        let entry = |i: &[usize]| (5 * i[0] * i[0] + 3 * i[1] * i[0] + 7 * i[1]) as f64 % 11.0 - 5.0;
+        let common = Tensor::<T, _>::from_fn([5, 4], |i| T::of(entry(i))).unwrap();
+        let a = Tensor::<T, _>::from_fn([5, 4], |i| T::of(scaled(entry(i)))).unwrap();
+        near(&entries(&a.svd().unwrap().s), &entries(&common.svd().unwrap().s));
+        let qr = a.qr().unwrap();
+        near(&entries(&qr.r), &entries(&common.qr().unwrap().r));
+        assert_orthonormal::<T>(&entries(&qr.q));
+        let symmetric = |x: &Tensor<T, _>| x.narrow(0, 0..4).unwrap().add(&x.narrow(0, 0..4).unwrap().t()).unwrap();
+        near(&entries(&symmetric(&a).eigh().unwrap().0), &entries(&symmetric(&common).eigh().unwrap().0));
+    }
+    check::<f64>(-1025);
+    check::<f64>(-1062);
+    check::<f32>(-137);
+}
+
     use tenfold::ErrorKind;
     let wide = Tensor::<f64, _>::ones([2, 3]).unwrap();
     assert_eq!(wide.eigh().unwrap_err().to_string(), "eigh: a [2, 3] matrix is not square");

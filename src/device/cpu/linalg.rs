@@ -46,16 +46,18 @@ fn matrix<'a, T: Scalar>(a: &'a [T], at: &Layout) -> MatRef<'a, T> {
 }
 
 /// The matrix divided by a power of two, and that power, where squares of its entries would leave the range of `T`: faer squares
-/// them as they are, LAPACK scales like this. Dividing by it and multiplying again is exact.
+/// them as they are, LAPACK scales like this. Dividing by it is exact, and so is multiplying again unless the result is subnormal.
 fn scaled<T: Scalar>(a: MatRef<'_, T>) -> Option<(Mat<T>, T)> {
     let (m, n) = a.shape();
     let entries = (0..n).flat_map(|j| (0..m).map(move |i| num_traits::Float::abs(a[(i, j)])));
     let largest = entries.fold(T::zero(), |a, b| if b > a { b } else { a });
     let smallest = num_traits::Float::sqrt(T::min_positive_value()) / T::epsilon();
-    if largest == T::zero() || (smallest..=T::one() / smallest).contains(&largest) {
+    let normal = largest == T::zero() || (smallest..=T::one() / smallest).contains(&largest);
+    if normal || !num_traits::Float::is_finite(largest) {
         return None;
     }
-    let unit = T::of(2f64.powi(largest.f64().log2().floor() as i32));
+    // One over a smaller power is infinite.
+    let unit = T::of(2f64.powi(largest.f64().log2().floor() as i32).max(T::min_positive_value().f64()));
     Some((Mat::from_fn(m, n, |i, j| a[(i, j)] / unit), unit))
 }
 
@@ -116,12 +118,13 @@ pub(crate) fn svd<T: Scalar>(cpu: &Cpu, device: &Device, a: &[T], at: &Layout) -
 }
 
 pub(crate) fn qr<T: Scalar>(cpu: &Cpu, device: &Device, a: &[T], at: &Layout) -> Result<[Placed<T>; 2]> {
-    let mut factored = matrix(a, at).to_owned();
-    let (m, n) = factored.shape();
+    let a = matrix(a, at);
+    let (m, n) = a.shape();
     let k = m.min(n);
     if k == 0 {
         return Ok([placed(device, Mat::<T>::zeros(m, 0).as_ref()), placed(device, Mat::<T>::zeros(0, n).as_ref())]);
     }
+    let (mut factored, unit) = scaled(a).unwrap_or_else(|| (a.to_owned(), T::one()));
     let par = parallelism(cpu, m * n);
     let block = no_pivoting::factor::recommended_block_size::<T>(m, n).min(k);
     let mut reflectors = Mat::<T>::zeros(block, k);
@@ -141,7 +144,7 @@ pub(crate) fn qr<T: Scalar>(cpu: &Cpu, device: &Device, a: &[T], at: &Layout) ->
             stack,
         );
     });
-    let r = Mat::<T>::from_fn(k, n, |i, j| if i <= j { factored[(i, j)] } else { T::default() });
+    let r = Mat::<T>::from_fn(k, n, |i, j| if i <= j { factored[(i, j)] * unit } else { T::default() });
     Ok([placed(device, q.as_ref()), placed(device, r.as_ref())])
 }
 
