@@ -219,11 +219,12 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
             let message = format!("shapes {:?} and {:?} differ", self.shape, other.shape);
             return Err(Error::shape("Tucker::inner", message));
         }
-        let mut seen = other.core.clone();
+        // In doubles: the terms may cancel, and products of small factors are smaller still.
+        let mut seen = other.core.cast::<f64>()?;
         for (mode, (a, b)) in self.factors.iter().zip(&other.factors).enumerate() {
-            seen = seen.mode_product(mode, &a.t().matmul(b)?)?;
+            seen = seen.mode_product(mode, &a.cast::<f64>()?.t().matmul(&b.cast()?)?)?;
         }
-        inner(&self.core, &seen)
+        inner(&self.core.cast()?, &seen)
     }
 
     /// ||X - X'|| / ||X||, measured on the residual, slab by slab: X' is never whole in memory. 0 where both are zero,

@@ -168,6 +168,17 @@ fn sizes_and_display() {
     assert!((large.norm().unwrap() / 1e12 - 1.0).abs() < 1e-6);
 }
 
+/// Products of small factors are subnormal singles long before the norm is.
+#[test]
+fn norms_of_small_and_large_single_factors() {
+    for size in [1e-25f32, 1e-23, 3e-23, 1e-22, 1e-20, 1e20, 1e25] {
+        let factors = vec![Tensor::full([1, 1], size).unwrap(), Tensor::ones([4, 1]).unwrap()];
+        let t = Tucker::new(Tensor::<f32, Ix2>::ones([1, 1]).unwrap(), factors).unwrap();
+        assert!((t.norm().unwrap() / (2.0 * size as f64) - 1.0).abs() < 1e-6, "{size}: {}", t.norm().unwrap());
+        assert!((t.inner(&t).unwrap() / (2.0 * size as f64).powi(2) - 1.0).abs() < 1e-6, "{size}");
+    }
+}
+
 #[test]
 fn parts_that_leave_nothing() {
     let mut operands = Operands::new(7, 1);
