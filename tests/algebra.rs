@@ -2,7 +2,7 @@
 
 mod support;
 
-use ndarray::{ArrayD, IxDyn};
+use ndarray::{ArrayD, Ix0, IxDyn};
 use proptest::prelude::*;
 use rand::{RngExt, seq::SliceRandom};
 use support::{Operands, assert_within, by_formula, entries, pick, transpose};
@@ -375,6 +375,8 @@ fn a_mode_of_size_zero_gives_empty_results_and_zero_sums() {
         assert_within(&x.mttkrp(0, &factors).unwrap(), &zeros(&[3, 4]), 0.0);
         assert_within(&x.mttkrp(1, &factors).unwrap(), &zeros(&[0, 4]), 0.0);
         assert_eq!(x.mttkrp_all(&factors).unwrap().len(), 3);
+        // A number has no modes at all.
+        assert!(Tensor::<f64, Ix0>::full((), 2.0).unwrap().mttkrp_all(&[]).unwrap().is_empty());
         let (no_columns, _) = operands.factors::<f64>(&[3, 0, 2], 0);
         assert_eq!(x.mttkrp(2, &no_columns).unwrap().shape(), &[2, 0]);
         assert_eq!(algebra::inner(&x, &x).unwrap(), 0.0);
@@ -567,8 +569,6 @@ fn factorisations_of_singular_and_extreme_matrices() {
     check::<f32>(&[power(-90), power(-60), power(-30), power(30), power(60), power(90)]);
 }
 
-#[test]
-fn wrong_matrices_are_errors() {
 /// Subnormal entries have fewer digits, and what comes of them is as exact as they are.
 #[test]
 fn factorisations_of_subnormal_matrices() {
@@ -595,6 +595,8 @@ fn factorisations_of_subnormal_matrices() {
     check::<f32>(-137);
 }
 
+#[test]
+fn wrong_matrices_are_errors() {
     use tenfold::ErrorKind;
     let wide = Tensor::<f64, _>::ones([2, 3]).unwrap();
     assert_eq!(wide.eigh().unwrap_err().to_string(), "eigh: a [2, 3] matrix is not square");
@@ -661,6 +663,10 @@ fn wrong_operands_are_errors_that_say_what_would_fit() {
         "multi_mode_product: 2 matrices for shape [2, 3, 4], which needs 3, one for each mode"
     );
     assert_eq!(
+        message(x.multi_mode_product(&three, MultiMode { skip: Some(3), transpose: false }).unwrap_err()),
+        format!("multi_mode_product: {no_mode}")
+    );
+    assert_eq!(
         message(x.mttkrp(0, &three).unwrap_err()),
         "mttkrp: factor 0 is 5 x 2, but mode 0 of shape [2, 3, 4] needs 2 x 2"
     );
@@ -694,7 +700,14 @@ fn wrong_operands_are_errors_that_say_what_would_fit() {
     );
     // A result beyond the address space is refused before anything is allocated.
     let huge = Tensor::<f64, _>::ones([1, 1]).unwrap().broadcast_to([1 << 31, 1 << 28]).unwrap();
-    for error in [algebra::outer(&huge, &huge).unwrap_err(), algebra::kronecker(&[&huge, &huge]).unwrap_err()] {
+    let long = Tensor::<f64, _>::ones([1, 1]).unwrap().broadcast_to([1 << 40, 1]).unwrap();
+    for error in [
+        algebra::outer(&huge, &huge).unwrap_err(),
+        algebra::kronecker(&[&huge, &huge]).unwrap_err(),
+        algebra::kronecker(&[&long, &long]).unwrap_err(),
+        algebra::khatri_rao(&[&long, &long]).unwrap_err(),
+        long.gram(0).unwrap_err(),
+    ] {
         assert_eq!(error.kind(), tenfold::ErrorKind::Memory, "{error}");
     }
 }

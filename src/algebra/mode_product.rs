@@ -115,9 +115,11 @@ impl<T: Scalar, D: Dimension> Tensor<T, D> {
     /// ```
     ///
     /// # Errors
-    /// As [`mode_product`](Tensor::mode_product), and where the number of matrices is not the order.
+    /// As [`mode_product`](Tensor::mode_product), and where the number of matrices is not the order or the mode to leave out does not
+    /// exist.
     pub fn multi_mode_product(&self, matrices: &[Tensor<T, Ix2>], how: MultiMode) -> Result<Self> {
         check_count("multi_mode_product", matrices.len(), self.shape())?;
+        how.skip.map_or(Ok(()), |mode| self.check_mode("multi_mode_product", mode))?;
         let views: Vec<Tensor<T, Ix2>> =
             matrices.iter().map(|m| if how.transpose { m.t() } else { m.clone() }).collect();
         let products: Vec<(usize, &Tensor<T, Ix2>)> =

@@ -10,7 +10,7 @@ use crate::{
     device::{
         columns::{self, Columns},
         gemm::{Gemm, Matrix, gemm},
-        layout::Modes,
+        layout::{Modes, checked_len},
         storage::Storage,
     },
     error::{Error, Result},
@@ -119,10 +119,10 @@ pub(crate) enum Half {
 }
 
 impl Half {
-    /// The two branches for a tensor of `shape`, split where the halves are most alike in size.
+    /// The two branches for a tensor of `shape`, split where the halves are most alike in size; one for a single mode, none for none.
     pub(crate) fn both(shape: &[usize]) -> Vec<Half> {
-        if shape.len() == 1 {
-            return vec![Half::First(1)];
+        if shape.len() < 2 {
+            return shape.iter().map(|_| Half::First(1)).collect();
         }
         let size = |modes: &[usize]| modes.iter().map(|&n| n.max(1) as f64).product::<f64>();
         let cost = |split: &usize| size(&shape[..*split]) + size(&shape[*split..]);
@@ -155,7 +155,7 @@ impl Half {
             [] => Tensor::ones([1, rank])?.to_device(x.device())?,
             _ => khatri_rao(&gone)?,
         };
-        let mut block = Storage::uninit(x.device(), rows * rank)?;
+        let mut block = Storage::uninit(x.device(), checked_len("mttkrp", &[rows, rank])?)?;
         let offset = x.layout.offset();
         let a = match self {
             Half::First(_) => Matrix { offset, rows: inner as isize, cols: 1 },

@@ -32,7 +32,7 @@ pub fn kronecker<T: Scalar>(matrices: &[&Tensor<T, Ix2>]) -> Result<Tensor<T, Ix
     fold("kronecker", matrices, |a, b| {
         let [[i, j], [k, l]] = [size(a), size(b)];
         // a[i, 1, j, 1] * b[1, k, 1, l], row-major, is the product already.
-        spread_product("kronecker", a, b, &[i, k, j, l], [&[0, 2], &[1, 3]], [i * k, j * l])
+        spread_product("kronecker", a, b, &[i, k, j, l], [&[0, 2], &[1, 3]], || [i * k, j * l])
     })
 }
 
@@ -50,7 +50,7 @@ pub fn khatri_rao<T: Scalar>(matrices: &[&Tensor<T, Ix2>]) -> Result<Tensor<T, I
             let message = format!("matrices with {r} and {columns} columns; all need the same number");
             return Err(Error::shape("khatri_rao", message));
         }
-        spread_product("khatri_rao", a, b, &[i, k, r], [&[0, 2], &[1, 2]], [i * k, r])
+        spread_product("khatri_rao", a, b, &[i, k, r], [&[0, 2], &[1, 2]], || [i * k, r])
     })
 }
 
@@ -89,14 +89,15 @@ fn size<T: Scalar>(m: &Tensor<T, Ix2>) -> [usize; 2] {
     [m.shape()[0], m.shape()[1]]
 }
 
-/// The entrywise product of two matrices spread over `shape`: the modes of each operand lie at `places`, the others repeat it.
+/// The entrywise product of two matrices spread over `shape`: the modes of each operand lie at `places`, the others repeat it. The size
+/// of the result is asked for once `shape` is known not to overflow.
 fn spread_product<T: Scalar>(
     operation: &'static str,
     a: &Tensor<T, Ix2>,
     b: &Tensor<T, Ix2>,
     shape: &[usize],
     places: [&[usize; 2]; 2],
-    result: [usize; 2],
+    result: impl Fn() -> [usize; 2],
 ) -> Result<Tensor<T, Ix2>> {
     checked_len(operation, shape)?;
     let spread = |m: &Tensor<T, Ix2>, places: &[usize; 2]| {
@@ -105,5 +106,5 @@ fn spread_product<T: Scalar>(
         Layout::new(shape, &strides, m.layout.offset())
     };
     let (a_at, b_at) = (spread(a, places[0]), spread(b, places[1]));
-    Ok(Tensor::row_major(binary(Binary::Mul, (&a.storage, &a_at), (&b.storage, &b_at))?, &result))
+    Ok(Tensor::row_major(binary(Binary::Mul, (&a.storage, &a_at), (&b.storage, &b_at))?, &result()))
 }

@@ -2,7 +2,11 @@
 
 #[cfg(feature = "cuda")]
 use super::reduce::Total;
-use super::{Device, Kind, cpu, layout::Layout, storage::Storage};
+use super::{
+    Device, Kind, cpu,
+    layout::{Layout, checked_len},
+    storage::Storage,
+};
 use crate::{error::Result, scalar::Scalar};
 
 /// In what the products of a Gram matrix are computed. Sums over long stretches are doubles in both.
@@ -32,7 +36,7 @@ pub(crate) fn gram<T: Scalar>(
     scale: f64,
 ) -> Result<Gram> {
     let n = layout.shape()[mode];
-    let mut matrix = Storage::uninit(device, n * n)?;
+    let mut matrix = Storage::uninit(device, checked_len("gram", &[n, n])?)?;
     let squares = match &device.0 {
         Kind::Cpu(cpu) => {
             let (x, out) = (x.host("gram")?, matrix.host_mut("gram")?);
