@@ -644,6 +644,10 @@ fn wrong_input_is_an_error_that_says_what_is_wrong() {
     is(Tensor::<f64, Ix2>::zeros([usize::MAX, 2]), Memory, &format!("full: {too_large}"));
     is(Tensor::<u8, Ix2>::from_fn([usize::MAX, 2], |_| 0), Memory, &format!("from_fn: {too_large}"));
     is(Tensor::from_vec([usize::MAX, 2], vec![1.0]), Memory, &format!("from_vec: {too_large}"));
+    // Within the address space, and more than any machine has.
+    let no_room = "the host has no 9007199.3 GB for a result of 1125899906842624 entries";
+    is(Tensor::<f64, Ix2>::ones([1 << 25, 1 << 25]), Memory, &format!("full: {no_room}"));
+    is(Tensor::<f64, Ix2>::eye(1 << 25), Memory, &format!("from_fn: {no_room}"));
     is(x.reshape([usize::MAX, 2]), Memory, &format!("reshape: {too_large}"));
     is(
         Tensor::<f64, Ix1>::ones([1]).unwrap().broadcast_to([usize::MAX, 2]),

@@ -85,7 +85,7 @@ impl<T: Element> Storage<T> {
     pub(crate) fn uninit(device: &Device, len: usize) -> Result<Self> {
         let block = match &device.0 {
             Kind::Cpu(_) => {
-                check_room::<T>(len)?;
+                check_room::<T>("allocate", len)?;
                 Block::Host(Arc::new(HostBlock::pooled(len)))
             }
             #[cfg(feature = "cuda")]
@@ -289,7 +289,7 @@ fn not_on_gpu(operation: &'static str) -> Error {
 const LARGE: usize = 1 << 30;
 
 /// An error where the host cannot give a block of `len` elements.
-fn check_room<T>(len: usize) -> Result<()> {
+pub(crate) fn check_room<T>(operation: &'static str, len: usize) -> Result<()> {
     let bytes = len.saturating_mul(size_of::<T>());
     let mut trial = Vec::<T>::new();
     // Looked at, or the compiler may leave the trial out.
@@ -297,5 +297,5 @@ fn check_room<T>(len: usize) -> Result<()> {
         return Ok(());
     }
     let message = format!("the host has no {:.1} GB for a result of {len} entries", bytes as f64 / 1e9);
-    Err(Error::new(ErrorKind::Memory, "allocate", message))
+    Err(Error::new(ErrorKind::Memory, operation, message))
 }

@@ -2,7 +2,10 @@
 
 use super::{Tensor, checked_shape};
 use crate::{
-    device::{Device, storage::Storage},
+    device::{
+        Device,
+        storage::{Storage, check_room},
+    },
     error::{Error, Result},
     scalar::{Element, Scalar},
 };
@@ -14,10 +17,11 @@ impl<T: Element, D: Dimension> Tensor<T, D> {
     /// A tensor with every entry `value`.
     ///
     /// # Errors
-    /// [`ErrorKind::Memory`](crate::ErrorKind::Memory) where the shape's product overflows, [`ErrorKind::Shape`](crate::ErrorKind::Shape) for order 0.
+    /// [`ErrorKind::Memory`](crate::ErrorKind::Memory) where the shape's product overflows, or the host cannot give so much.
     pub fn full(shape: impl IntoDimension<Dim = D>, value: T) -> Result<Self> {
         let shape = shape.into_dimension();
         let len = checked_shape("full", &shape)?;
+        check_room::<T>("full", len)?;
         Ok(Self::row_major(Storage::from_vec(Device::cpu(), vec![value; len]), shape.slice()))
     }
 
@@ -59,6 +63,7 @@ impl<T: Element, D: Dimension> Tensor<T, D> {
     pub fn from_fn(shape: impl IntoDimension<Dim = D>, mut f: impl FnMut(&[usize]) -> T) -> Result<Self> {
         let shape = shape.into_dimension();
         let len = checked_shape("from_fn", &shape)?;
+        check_room::<T>("from_fn", len)?;
         let mut index = vec![0; shape.ndim()];
         let data = (0..len)
             .map(|_| {
