@@ -145,7 +145,7 @@ impl<T: Scalar> CpAls<T> {
         self
     }
 
-    /// Stop when a sweep changes the relative error by less than this.
+    /// Stop when a sweep changes the relative error by less than this; NaN is an error of the fit.
     pub fn until_change(mut self, change: f64) -> Self {
         self.sweeps.change = Some(change);
         self
@@ -194,7 +194,7 @@ impl<T: Scalar> CpAls<T> {
     /// # Errors
     /// [`ErrorKind::Rank`] for rank 0 or one that no tensor of this shape needs; [`ErrorKind::Value`] for entries that are not
     /// finite (the first is named), for an index of a mode at which every entry is missing, and for a start that is negative where it must not
-    /// be; [`ErrorKind::Shape`] for an empty tensor, a given start that does not fit, or a mode that does not exist.
+    /// be, or too large to compute with; [`ErrorKind::Shape`] for an empty tensor, a given start that does not fit, or a mode that does not exist.
     pub fn fit<D: Dimension>(&self, x: &Tensor<T, D>) -> Result<Fit<Cp<T, D>>> {
         self.fit_with(x, unwatched)
     }
@@ -251,6 +251,15 @@ impl<T: Scalar> CpAls<T> {
                         let message = format!("the given factor of mode {mode} has negative entries, and must not");
                         return Err(Error::new(ErrorKind::Value, "CpAls::start", message));
                     }
+                }
+                // The first one is found from the others, by products of them all and of their squares.
+                let size = factors[1..].iter().map(|f| Ok(f.norm()?.max(1.0))).product::<Result<f64>>()?;
+                if size * size > T::max_value().f64() {
+                    let message = format!(
+                        "the norms of the given factors but the first multiply to {size:e}, whose square {} does not hold; scale them down",
+                        T::DTYPE
+                    );
+                    return Err(Error::new(ErrorKind::Value, "CpAls::start", message));
                 }
                 Ok(factors.clone())
             }

@@ -120,8 +120,14 @@ pub(crate) fn best_of<M>(
 ) -> Result<Fit<M>> {
     let mut best: Option<Fit<M>> = None;
     for attempt in 0..starts {
-        let fit =
-            run(attempt, &mut |p| watch(&Progress { done: attempt * most + p.done, total: starts * most, ..*p }))?;
+        let before = attempt.saturating_mul(most);
+        let fit = run(attempt, &mut |p| {
+            watch(&Progress { done: before.saturating_add(p.done), total: starts.saturating_mul(most), ..*p })
+        })?;
+        if fit.relative_error.is_nan() {
+            let message = "the relative error is NaN: numbers left the range of their type; start from smaller ones";
+            return Err(Error::new(ErrorKind::Convergence, "fit", message));
+        }
         let interrupted = fit.stopped == Stop::Interrupted;
         if best.as_ref().is_none_or(|b| fit.relative_error < b.relative_error) {
             best = Some(fit);
@@ -151,6 +157,13 @@ impl Sweeps {
         mut watch: impl FnMut(&Progress) -> ControlFlow<()>,
         mut sweep: impl FnMut() -> Result<f64>,
     ) -> Result<(Vec<f64>, Stop)> {
+        if self.change.is_some_and(f64::is_nan) {
+            return Err(Error::new(
+                ErrorKind::Value,
+                "until_change",
+                "NaN is no change to stop at; a number from 0 up is",
+            ));
+        }
         let mut history = Vec::new();
         for done in 1..=self.most {
             let error = sweep()?;

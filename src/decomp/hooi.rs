@@ -109,7 +109,7 @@ impl<T: Scalar> Hooi<T> {
         self
     }
 
-    /// Stop when a sweep changes the relative error by less than this.
+    /// Stop when a sweep changes the relative error by less than this; NaN is an error of the fit.
     pub fn until_change(mut self, change: f64) -> Self {
         self.sweeps.change = Some(change);
         self

@@ -117,7 +117,7 @@ impl<T: Scalar> NonNegativeTucker<T> {
         self
     }
 
-    /// Stop when a sweep changes the relative error by less than this.
+    /// Stop when a sweep changes the relative error by less than this; NaN is an error of the fit.
     pub fn until_change(mut self, change: f64) -> Self {
         self.sweeps.change = Some(change);
         self
@@ -164,7 +164,8 @@ impl<T: Scalar> NonNegativeTucker<T> {
     /// # Errors
     /// [`ErrorKind::Rank`] for ranks that do not fit the shape, [`ErrorKind::Value`] for entries that are not finite
     /// (the first is named) or have a norm beyond `T`, and for a given start with such or with negative entries,
-    /// [`ErrorKind::Shape`] for an empty tensor or a given start that does not fit. With
+    /// [`ErrorKind::Shape`] for an empty tensor or a given start that does not fit, [`ErrorKind::Convergence`] for one too
+    /// large to compute with. With
     /// [`skip_nan`](NonNegativeTucker::skip_nan), [`ErrorKind::Value`] where all entries are missing at an index of a
     /// mode.
     pub fn fit<D: Dimension>(&self, x: &Tensor<T, D>) -> Result<Fit<Tucker<T, D>>> {

@@ -4,7 +4,10 @@ use crate::problems::{assert_orthonormal, in_both_precisions, low_rank, noisy, n
 use ndarray::{Ix0, Ix1, Ix3, IxDyn};
 use tenfold::{
     Error, ErrorKind, Result, Scalar, Tensor,
-    decomp::{Cp, CpAls, CpStart, Fit, Hooi, HooiStart, Hosvd, Method, StHosvd, Tucker},
+    decomp::{
+        Cp, CpAls, CpStart, Fit, Hooi, HooiStart, Hosvd, Method, NonNegativeStart, NonNegativeTucker, Progress,
+        StHosvd, Stop, Tucker,
+    },
 };
 
 const RANDOMIZED: Method = Method::Randomized { oversampling: 2, iterations: 1, seed: 5 };
@@ -262,6 +265,43 @@ in_both_precisions! {
     single_entries
     extreme_scales
     a_norm_beyond_the_range_is_an_error
+}
+
+/// Any number of sweeps and starts is a bound: what is reached before counts.
+#[test]
+fn sweeps_without_a_bound() {
+    let x = noisy::<f64>(&[5, 4, 3], &[1, 1, 1], 0.1, 3);
+    let mut totals = Vec::new();
+    let mut watch = |p: &Progress| {
+        totals.push(p.total);
+        std::ops::ControlFlow::Continue(())
+    };
+    let cp = CpAls::rank(1).sweeps(usize::MAX).starts(2).fit_with(&x, &mut watch).unwrap();
+    let tucker = NonNegativeTucker::ranks([1, 1, 1]).sweeps(usize::MAX).starts(2).fit_with(&x, &mut watch).unwrap();
+    assert_eq!((cp.stopped, tucker.stopped), (Stop::Converged, Stop::Converged));
+    assert!(totals.iter().all(|&total| total == usize::MAX));
+}
+
+#[test]
+fn a_change_that_is_no_number_is_an_error() {
+    let x = normal::<f64>(&[5, 4, 3], 1);
+    let text = "until_change: NaN is no change to stop at; a number from 0 up is";
+    assert_error(CpAls::rank(1).until_change(f64::NAN).fit(&x), ErrorKind::Value, text);
+    assert_error(Hooi::ranks([1, 1, 1]).until_change(f64::NAN).fit(&x), ErrorKind::Value, text);
+    assert_error(NonNegativeTucker::ranks([1, 1, 1]).until_change(f64::NAN).fit(&x), ErrorKind::Value, text);
+}
+
+#[test]
+fn starts_too_large_to_compute_with_are_errors() {
+    let x = Tensor::<f64, _>::ones(IxDyn(&[2, 2])).unwrap();
+    let factors = vec![Tensor::full([2, 1], 1e300).unwrap(); 2];
+    let text = "CpAls::start: the norms of the given factors but the first multiply to 1.4142135623730952e300, whose square f64 does not hold; scale them down";
+    for solver in [CpAls::rank(1), CpAls::rank(1).non_negative()] {
+        assert_error(solver.start(CpStart::Given(factors.clone())).fit(&x), ErrorKind::Value, text);
+    }
+    let start = NonNegativeStart::Given(Tucker::new(Tensor::ones(IxDyn(&[1, 1])).unwrap(), factors).unwrap());
+    let text = "fit: the relative error is NaN: numbers left the range of their type; start from smaller ones";
+    assert_error(NonNegativeTucker::ranks([1, 1]).start(start).fit(&x), ErrorKind::Convergence, text);
 }
 
 /// Any oversampling is a wish, not an allocation.
