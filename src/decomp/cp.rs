@@ -48,7 +48,7 @@ impl<T: Scalar, D: Dimension> Cp<T, D> {
     /// the order of `D`; [`ErrorKind::Device`](crate::ErrorKind::Device) where they live in different places.
     pub fn new(weights: Tensor<T, Ix1>, factors: Vec<Tensor<T, Ix2>>) -> Result<Self> {
         if factors.is_empty() || D::NDIM.is_some_and(|n| n != factors.len()) {
-            let wanted = D::NDIM.map_or("at least 1".to_string(), |n| n.to_string());
+            let wanted = D::NDIM.filter(|&n| n > 0).map_or("at least 1".to_string(), |n| n.to_string());
             return Err(Error::shape("Cp::new", format!("{} factors; needs {wanted}", factors.len())));
         }
         let rank = weights.shape()[0];
@@ -148,6 +148,9 @@ impl<T: Scalar, D: Dimension> Cp<T, D> {
                     mode += 1;
                 }
             }
+        }
+        if factors.is_empty() {
+            return Err(Error::shape("Cp::slice", "every mode is indexed, which leaves a number; use get"));
         }
         Cp::new(weights, factors)
     }

@@ -43,7 +43,9 @@ fn load<T: Scalar>(
         return Err(Error::format(operation, message));
     }
     let factors = file.names().filter(|name| name.starts_with("factor_")).count();
-    let names: Vec<String> = (0..factors.max(1)).map(|mode| format!("factor_{mode}")).collect();
+    // Only a single number has none.
+    let least = usize::from(!file.shape(first).is_ok_and(<[usize]>::is_empty));
+    let names: Vec<String> = (0..factors.max(least)).map(|mode| format!("factor_{mode}")).collect();
     file.expect_names(names.iter().map(String::as_str).chain([first]))?;
     let factors = names.iter().map(|name| file.get(name)).collect::<Result<_>>()?;
     Ok((file, factors))

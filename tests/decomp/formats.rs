@@ -202,6 +202,10 @@ fn parts_that_leave_nothing() {
     assert!((entry.norm().unwrap() - number.abs()).abs() <= t.bound);
     assert_eq!(entry.reconstruct().unwrap(), *entry.core());
     assert_eq!(entry.canonicalize().unwrap().core(), entry.core());
+    // CP has nowhere to put it.
+    let cp = Cp::<f64, Ix2>::new(Tensor::ones([1]).unwrap(), vec![Tensor::ones([3, 1]).unwrap(); 2]).unwrap();
+    let error = cp.slice(s![1, 2]).unwrap_err();
+    assert_eq!(error.to_string(), "Cp::slice: every mode is indexed, which leaves a number; use get");
     let error = entry.relative_error(&entry.core().scale(2.0).unwrap()).unwrap();
     assert!((error - 0.5).abs() < 1e-15, "{error}");
     let cp = draw_cp::<f64>(&mut operands, &[3, 4, 5]);

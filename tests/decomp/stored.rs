@@ -42,6 +42,10 @@ fn files_give_back_what_they_took<T: Scalar>() {
         cp.save(&path).unwrap();
         assert_eq!(Cp::<T>::load(&path).unwrap(), cp);
     }
+    // A single number, which has no factor.
+    let number = Tucker::new(Tensor::<T, IxDyn>::full(IxDyn(&[]), T::of(3.0)).unwrap(), Vec::new()).unwrap();
+    number.save(&path).unwrap();
+    assert_eq!(Tucker::<T>::load(&path).unwrap(), number);
 }
 
 fn serde_gives_back_what_it_took<T: Scalar + Serialize + for<'a> Deserialize<'a>>() {
