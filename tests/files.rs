@@ -2,7 +2,7 @@
 //! with a message that says what is wrong.
 
 use half::{bf16, f16};
-use ndarray::{Ix1, Ix2, Ix3, IxDyn};
+use ndarray::{Ix0, Ix1, Ix2, Ix3, IxDyn};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 use tenfold::{DType, Element, ErrorKind, Result, Tensor, TensorFile};
@@ -285,12 +285,11 @@ fn orders_must_agree() {
     let message = "TensorFile::get: tensor \"x\" of shape [2, 3] has order 2, not 1";
     refused(file.get::<f64, Ix1>("x"), ErrorKind::Shape, message);
 
-    let path = seed("bad_order_0.npy");
-    let message = format!(
-        "load_npy: {}: the array has order 0; a tensor has at least one mode: save it with shape (1,)",
-        path.display()
-    );
-    refused(Dyn::<f64>::load_npy(&path), ErrorKind::Shape, &message);
+    let path = seed("order_0.npy");
+    let message = format!("load_npy: {}: the array of shape [] has order 0, not 1", path.display());
+    refused(Tensor::<f64, Ix1>::load_npy(&path), ErrorKind::Shape, &message);
+    let number = Tensor::<f64, Ix0>::load_npy(&path).unwrap();
+    assert_eq!(Tensor::<f64, Ix0>::read_npy(&npy_bytes(&number.to_dyn())[..]).unwrap(), number);
     let path = seed("order_0.safetensors");
     let file = TensorFile::open(&path).unwrap();
     let message = format!("TensorFile::get: {}: tensor \"number\" of shape [] has order 0, not 1", path.display());

@@ -73,7 +73,7 @@ impl<T: Element, D: Dimension> Tensor<T, D> {
     /// - [`ErrorKind::Format`] where it is no `.npy` file, too short, or too long;
     /// - [`ErrorKind::Unsupported`] where it holds complex numbers, strings, records or objects, or a float that `T` would round;
     /// - [`ErrorKind::Value`] where it holds an integer that `T` does not, with its index;
-    /// - [`ErrorKind::Shape`] where the array has another order than `D`, or order 0;
+    /// - [`ErrorKind::Shape`] where the array has another order than `D`;
     /// - [`ErrorKind::Memory`] where its length overflows or does not fit.
     pub fn load_npy(path: impl AsRef<Path>) -> Result<Self> {
         let origin = Origin::file("load_npy", path.as_ref());
@@ -185,16 +185,9 @@ fn read<T: Element, D: Dimension>(
     let (text, start) = read_header(origin, &mut reader)?;
     let Header { stored, big_endian, column_major, shape } = parse(origin, &text)?;
     stored.check::<T>(origin, "the array")?;
-    match D::NDIM {
-        _ if shape.is_empty() => {
-            let message = "the array has order 0; a tensor has at least one mode: save it with shape (1,)";
-            return Err(origin.error(ErrorKind::Shape, message));
-        }
-        Some(n) if n != shape.len() => {
-            let message = format!("the array of shape {shape:?} has order {}, not {n}", shape.len());
-            return Err(origin.error(ErrorKind::Shape, message));
-        }
-        _ => {}
+    if let Some(n) = D::NDIM.filter(|&n| n != shape.len()) {
+        let message = format!("the array of shape {shape:?} has order {}, not {n}", shape.len());
+        return Err(origin.error(ErrorKind::Shape, message));
     }
     let len = checked_len(origin.operation, &shape).map_err(|e| origin.error(e.kind(), e.message()))?;
     let needed = len as u64 * stored.size() as u64;

@@ -32,8 +32,10 @@ for version in [(2, 0), (3, 0)]:
     with open(npy / f"version_{version[0]}.npy", "wb") as file:
         np.lib.format.write_array(file, count.astype("<f8"), version=version)
 
+# A single number.
+np.save(npy / "order_0.npy", np.float64(1.0))
+
 # Arrays that tensors do not hold.
-np.save(npy / "bad_order_0.npy", np.float64(1.0))
 np.save(npy / "bad_complex.npy", np.ones((2, 2), dtype="<c16"))
 np.save(npy / "bad_records.npy", np.zeros(2, dtype=[("a", "<f4"), ("b", "<i4")]))
 np.save(npy / "bad_objects.npy", np.array([{}], dtype=object), allow_pickle=True)
