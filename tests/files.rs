@@ -530,6 +530,26 @@ fn places_that_cannot_be_written_are_named_and_stay_as_they_were() {
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
 }
 
+/// Links stay, and what they point to is written, be it there or not.
+#[cfg(unix)]
+#[test]
+fn links_are_followed_to_where_they_lead() {
+    use std::os::unix::fs::symlink;
+
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    symlink("b.npy", at("a.npy")).unwrap();
+    symlink("c.npy", at("b.npy")).unwrap();
+    for x in [count::<f32>(&[2]), count(&[3])] {
+        x.save_npy(at("a.npy")).unwrap();
+        assert_eq!(Dyn::<f32>::load_npy(at("c.npy")).unwrap(), x);
+        assert!(["a.npy", "b.npy"].iter().all(|link| at(link).is_symlink()) && !at("c.npy").is_symlink());
+    }
+    symlink("circle", at("circle")).unwrap();
+    assert_eq!(count::<f32>(&[2]).save_npy(at("circle")).unwrap_err().kind(), ErrorKind::Io);
+    assert!(at("circle").is_symlink());
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn pipes_are_read_as_streams() {

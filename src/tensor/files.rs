@@ -84,8 +84,7 @@ pub(crate) fn write_atomically(
     write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
 ) -> Result<()> {
     let origin = Origin::file(operation, path);
-    // A rename replaces a link instead of what it points to.
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let target = followed(path).map_err(|e| origin.io(e))?;
     let existing = fs::metadata(&target).ok();
     if existing.as_ref().is_some_and(|m| !m.is_file()) {
         return Err(origin.error(ErrorKind::Io, "is there already and is not a regular file; name a file"));
@@ -115,6 +114,19 @@ pub(crate) fn write_atomically(
         let _ = directory.sync_all();
     }
     Ok(())
+}
+
+/// Where a path leads through symbolic links, be there a file or not: a rename would replace a link instead of what it points to.
+fn followed(path: &Path) -> io::Result<PathBuf> {
+    // As many as Linux follows.
+    const LINKS: usize = 40;
+    let mut target = path.to_path_buf();
+    for _ in 0..LINKS {
+        let Ok(next) = fs::read_link(&target) else { return Ok(target) };
+        target = target.parent().map_or_else(|| next.clone(), |parent| parent.join(&next));
+    }
+    // The system's own words for links that lead in a circle.
+    fs::canonicalize(path)
 }
 
 /// Removes what processes left that were killed while they wrote `path`. Nobody else may be writing it.
