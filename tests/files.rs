@@ -560,13 +560,33 @@ fn pipes_are_read_as_streams() {
     if !std::process::Command::new("mkfifo").arg(&path).status().is_ok_and(|s| s.success()) {
         return;
     }
-    let bytes = npy_bytes(&count::<f32>(&[3, 3]));
-    let writer = std::thread::spawn({
+    let written = |bytes: Vec<u8>| {
         let path = path.clone();
-        move || std::fs::File::create(path).unwrap().write_all(&bytes).unwrap()
-    });
-    assert_eq!(Dyn::<f32>::load_npy(&path).unwrap(), count(&[3, 3]));
+        std::thread::spawn(move || std::fs::File::create(path).unwrap().write_all(&bytes).unwrap())
+    };
+    let x = count::<f32>(&[3, 3]);
+    let writer = written(npy_bytes(&x));
+    assert_eq!(Dyn::<f32>::load_npy(&path).unwrap(), x);
     writer.join().unwrap();
+    let bytes = TensorFile::new().with("x", &x).unwrap().to_bytes().unwrap();
+    let both: [fn(&Path) -> Result<TensorFile>; 2] =
+        [|path| TensorFile::open(path), |path| TensorFile::open_lazily(path)];
+    for open in both {
+        let writer = written(bytes.clone());
+        assert_eq!(open(&path).unwrap().get::<f32, IxDyn>("x").unwrap(), x);
+        writer.join().unwrap();
+        for (bytes, says) in [
+            ([&bytes[..], b"x"].concat(), "over-long: the tensors need 36 bytes, more are there"),
+            (bytes[..bytes.len() - 1].to_vec(), "truncated: the tensors need 36 bytes, 35 are there"),
+        ] {
+            let writer = written(bytes);
+            let error = open(&path).unwrap_err();
+            assert!(error.kind() == ErrorKind::Format && error.message().ends_with(says), "{error}");
+            writer.join().unwrap();
+        }
+        // A stream without an end is not read to it.
+        assert_eq!(open(Path::new("/dev/zero")).unwrap_err().kind(), ErrorKind::Format);
+    }
 }
 
 /// A reader that gives a byte at a time, is interrupted in between, and then fails.

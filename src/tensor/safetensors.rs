@@ -116,16 +116,16 @@ impl TensorFile {
         let origin = Origin::file("TensorFile::open", path.as_ref());
         let mut file = File::open(path.as_ref()).map_err(|e| origin.io(e))?;
         let metadata = file.metadata().map_err(|e| origin.io(e))?;
-        let mut bytes = Vec::new();
-        if metadata.is_file() {
+        let bytes = if metadata.is_file() {
             // The header has to be right before its data are given memory.
-            (&file).take(8).read_to_end(&mut bytes).map_err(|e| origin.io(e))?;
-            let length = header_length(&origin, &bytes, metadata.len())?;
-            (&file).take(length as u64).read_to_end(&mut bytes).map_err(|e| origin.io(e))?;
+            let (mut bytes, length) = read_header(&origin, &file, metadata.len())?;
             check_header(&origin, &bytes, metadata.len())?;
             origin.reserve(&mut bytes, (metadata.len() as usize).saturating_sub(8 + length))?;
-        }
-        file.read_to_end(&mut bytes).map_err(|e| origin.io(e))?;
+            file.read_to_end(&mut bytes).map_err(|e| origin.io(e))?;
+            bytes
+        } else {
+            read_stream(&origin, &file)?
+        };
         let mut read = Self::parse(&origin, bytes)?;
         read.path = Some(path.as_ref().to_path_buf());
         Ok(read)
@@ -156,18 +156,11 @@ impl TensorFile {
         let origin = Origin::file("TensorFile::open_lazily", path.as_ref());
         let file = File::open(path.as_ref()).map_err(|e| origin.io(e))?;
         let size = file.metadata().map_err(|e| origin.io(e))?;
-        let mut bytes = Vec::new();
         if !size.is_file() {
-            (&file).read_to_end(&mut bytes).map_err(|e| origin.io(e))?;
-            let read = Self::parse(&origin, bytes)?;
+            let read = Self::parse(&origin, read_stream(&origin, &file)?)?;
             return Ok(Self { path: Some(path.as_ref().to_path_buf()), ..read });
         }
-        (&file).take(8).read_to_end(&mut bytes).map_err(|e| origin.io(e))?;
-        let length = header_length(&origin, &bytes, size.len())?;
-        (&file).take(length as u64).read_to_end(&mut bytes).map_err(|e| origin.io(e))?;
-        if bytes.len() < 8 + length {
-            return Err(origin.format("the file was cut short while it was read"));
-        }
+        let (bytes, length) = read_header(&origin, &file, size.len())?;
         check_header(&origin, &bytes, size.len())?;
         let header: Metadata = serde_json::from_slice(&bytes[8..]).map_err(|e| {
             origin.format(format!("the header is not the JSON of a .safetensors file: {e}")).with_source(e)
@@ -237,7 +230,7 @@ impl TensorFile {
         &self.metadata
     }
 
-    /// The sizes of a tensor's modes; none for a number, which [`get`](TensorFile::get) does not take.
+    /// The sizes of a tensor's modes; none for a single number.
     ///
     /// # Errors
     /// [`ErrorKind::Value`] where there is no tensor of this name; the message has the closest one.
@@ -507,8 +500,43 @@ fn header_length(origin: &Origin<'_>, bytes: &[u8], file: u64) -> Result<usize> 
     Ok(length as usize)
 }
 
+/// Reads the header with its length in front, and gives the length too. `size` is that of the whole file.
+fn read_header(origin: &Origin<'_>, file: &File, size: u64) -> Result<(Vec<u8>, usize)> {
+    let mut bytes = Vec::new();
+    file.take(8).read_to_end(&mut bytes).map_err(|e| origin.io(e))?;
+    let length = header_length(origin, &bytes, size)?;
+    file.take(length as u64).read_to_end(&mut bytes).map_err(|e| origin.io(e))?;
+    if bytes.len() < 8 + length {
+        let message = format!("truncated: the header claims {length} bytes, {} are there", bytes.len() - 8);
+        return Err(origin.format(message));
+    }
+    Ok((bytes, length))
+}
+
+/// Reads what has no size, a pipe: to where its header says that it ends, and one byte more to see that it does.
+fn read_stream(origin: &Origin<'_>, file: &File) -> Result<Vec<u8>> {
+    let (mut bytes, _) = read_header(origin, file, u64::MAX)?;
+    let needed = data_length(origin, &bytes)?;
+    let data = file.take(needed.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| origin.io(e))?;
+    if data as u64 > needed {
+        return Err(origin.format(format!("over-long: the tensors need {needed} bytes, more are there")));
+    }
+    Ok(bytes)
+}
+
 /// Checks all that can be checked without the data. `bytes` is the header with its length in front.
 fn check_header(origin: &Origin<'_>, bytes: &[u8], file: u64) -> Result<()> {
+    let needed = data_length(origin, bytes)?;
+    let held = file - bytes.len() as u64;
+    if held != needed {
+        let what = if held < needed { "truncated" } else { "over-long" };
+        return Err(origin.format(format!("{what}: the tensors need {needed} bytes, {held} are there")));
+    }
+    Ok(())
+}
+
+/// How many bytes of data a header asks for; an error where the header is wrong.
+fn data_length(origin: &Origin<'_>, bytes: &[u8]) -> Result<u64> {
     let text = std::str::from_utf8(&bytes[8..]).map_err(|e| origin.format(format!("the header is not text: {e}")))?;
     let tensors = members(text);
     check_unique(origin, &tensors, "tensors")?;
@@ -537,15 +565,7 @@ fn check_header(origin: &Origin<'_>, bytes: &[u8], file: u64) -> Result<()> {
         Some(_) => Some(0),
         None => ends.map(|end| end.ok_or(())).try_fold(0, |most, end| end.map(|end| most.max(end))).ok(),
     };
-    let Some(needed) = needed else {
-        return Err(origin.format("a tensor in the header lacks the plain key \"data_offsets\""));
-    };
-    let held = file - bytes.len() as u64;
-    if held != needed {
-        let what = if held < needed { "truncated" } else { "over-long" };
-        return Err(origin.format(format!("{what}: the tensors need {needed} bytes, {held} are there")));
-    }
-    Ok(())
+    needed.ok_or_else(|| origin.format("a tensor in the header lacks the plain key \"data_offsets\""))
 }
 
 /// The keys and values of a JSON object, as they are spelt. Of text that is no JSON it gives something or nothing; the crate
