@@ -686,6 +686,9 @@ fn devices() {
         assert_eq!(name.parse::<Device>().unwrap_err().kind(), ErrorKind::Device, "{name}");
     }
     assert!(Tensor::<f64, _>::zeros([1000, 1000]).unwrap().scale(1.0).is_ok());
+    // One thread where the system does not give as many.
+    let most = format!("{:?}", Device::cpu().threads(usize::MAX));
+    assert!(["cpu (1024 threads)", "cpu (1 threads)"].contains(&most.as_str()), "{most}");
     Device::cpu().release_cached();
 }
 

@@ -91,7 +91,7 @@ impl Device {
         Self(Kind::Cpu(cpu::Cpu::all_cores()))
     }
 
-    /// The same device with `n` threads; 0 means as many as there are cores. A GPU is returned as it is.
+    /// The same device with `n` threads, at most 1024; 0 means as many as there are cores. A GPU is returned as it is.
     ///
     /// Results depend on the number of threads in their last bits (sums are split among them), and on nothing else.
     pub fn threads(self, n: usize) -> Self {

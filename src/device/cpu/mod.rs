@@ -43,6 +43,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
+/// No machine has use for more threads, and the system takes long to give them.
+const MOST_THREADS: usize = 1024;
+
 /// The host with a number of threads.
 #[derive(Clone)]
 pub(crate) struct Cpu {
@@ -66,6 +69,7 @@ impl Cpu {
         if n <= 1 {
             return Self { pool: None };
         }
+        let n = n.min(MOST_THREADS);
         let mut pools = lock(&POOLS);
         if let Some((_, pool)) = pools.iter().find(|(threads, _)| *threads == n) {
             return Self { pool: Some(Arc::clone(pool)) };
