@@ -19,14 +19,14 @@ use ndarray::IxDyn;
 use serde_json::json;
 use std::{
     fmt::Display,
-    io::IsTerminal,
+    io::{IsTerminal, Write},
     ops::ControlFlow,
     path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
 };
 use tenfold::{
-    Device, Error, ErrorKind, Result, Scalar, Tensor,
+    DType, Device, Error, ErrorKind, Result, Scalar, Tensor,
     decomp::{
         CpAls, CpStart, Fit, Hooi, HooiStart, Hosvd, NonNegativeStart, NonNegativeTucker, Progress, StHosvd, Stop,
         Target,
@@ -160,7 +160,8 @@ fn decompose<T: Scalar>(arguments: &Arguments) -> Result<()> {
         return Err(Error::new(ErrorKind::Shape, "decompose", message));
     }
     let shape = x.shape().to_vec();
-    println!("{}: {}", arguments.input.display(), describe(&shape));
+    let heard = say(format_args!("{}: {}", arguments.input.display(), describe(&shape)));
+    check_range::<T>(&x)?;
     let x = x.cast::<T>()?.to_device(&device)?;
     if arguments.skip_nan && !arguments.method.has_sweeps() {
         return Err(usage("--skip-nan is for methods with sweeps: hooi, non-negative-tucker and cp-als"));
@@ -174,40 +175,55 @@ fn decompose<T: Scalar>(arguments: &Arguments) -> Result<()> {
         MethodName::CpAls => components(arguments, &x)?,
         _ => tucker(arguments, &x)?,
     };
-    println!("{}", found.summary);
+    // Before anything more is said: nobody may be listening.
+    let written = arguments.out.as_deref().map(|folder| write(folder, &found.parts).map(|()| folder));
+    heard.and_then(|()| say(&found.summary))?;
     let sweeps = match found.stopped {
         Stop::Direct => "computed directly".to_string(),
         stopped => format!("{} sweeps, {stopped}", found.sweeps),
     };
     let over = if arguments.skip_nan { " over the known entries" } else { "" };
-    println!(
+    say(format_args!(
         "relative error ||X - X'|| / ||X|| = {:.6e}{over} ({sweeps}), {:.3} s",
         found.relative_error, found.seconds
-    );
-    if let Some(folder) = &arguments.out {
-        write(folder, &found.parts)?;
+    ))?;
+    if let Some(folder) = written.transpose()? {
         let names: Vec<&str> = found.parts.iter().map(|(name, _)| name.as_str()).collect();
-        println!("wrote {} into {}", names.join(", "), folder.display());
+        say(format_args!("wrote {} into {}", names.join(", "), folder.display()))?;
     }
     if arguments.json {
-        println!(
-            "{}",
-            json!({
-                "method": arguments.method.to_possible_value().map(|v| v.get_name().to_string()),
-                "shape": shape,
-                "ranks": found.ranks,
-                "relative_error": found.relative_error,
-                "compression_ratio": found.ratio,
-                "sweeps": found.sweeps,
-                "stopped": found.stopped,
-                "seconds": found.seconds,
-                "dtype": T::DTYPE,
-                "device": device.to_string(),
-                "seed": arguments.seed,
-            })
-        );
+        say(json!({
+            "method": arguments.method.to_possible_value().map(|v| v.get_name().to_string()),
+            "shape": shape,
+            "ranks": found.ranks,
+            "relative_error": found.relative_error,
+            "compression_ratio": found.ratio,
+            "sweeps": found.sweeps,
+            "stopped": found.stopped,
+            "seconds": found.seconds,
+            "dtype": T::DTYPE,
+            "device": device.to_string(),
+            "seed": arguments.seed,
+        }))?;
     }
     Ok(())
+}
+
+/// A line on standard output, which may be closed or full.
+fn say(line: impl Display) -> Result<()> {
+    writeln!(std::io::stdout(), "{line}")
+        .map_err(|e| Error::new(ErrorKind::Io, "decompose", format!("standard output: {e}")).with_source(e))
+}
+
+/// An error where the numbers of a file would be infinite, subnormal or zero in the type to compute in.
+fn check_range<T: Scalar>(x: &Tensor<f64, IxDyn>) -> Result<()> {
+    let largest = x.max_abs()?;
+    let range = T::min_positive_value().f64()..=T::max_value().f64();
+    if T::DTYPE == DType::F64 || largest == 0.0 || !largest.is_finite() || range.contains(&largest) {
+        return Ok(());
+    }
+    let message = format!("the largest entry, {largest:e}, is out of the range of {}; use --dtype f64", T::DTYPE);
+    Err(Error::new(ErrorKind::Value, "decompose", message))
 }
 
 fn describe(shape: &[usize]) -> String {

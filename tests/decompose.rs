@@ -392,6 +392,33 @@ fn a_folder_that_cannot_be_written_is_refused_and_stays_as_it_was() -> Result {
     Ok(())
 }
 
+/// What was found is written although nobody listens.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_standard_output_is_an_error_after_the_files_are_there() -> Result {
+    let case = Case::new(&small()?)?;
+    let words = "x.npy --method st-hosvd --ranks 2,2,2 --out parts";
+    let output = Command::new(program("decompose", &["decompose.rs"]))
+        .args(words.split_whitespace())
+        .current_dir(case.folder.path())
+        .stdout(fs::OpenOptions::new().write(true).open("/dev/full")?)
+        .output()?;
+    failed(words, output, &["standard output", "No space left"])?;
+    assert_eq!(case.load("parts/core.npy")?.shape(), &[2, 2, 2]);
+    Ok(())
+}
+
+#[test]
+fn numbers_out_of_the_range_of_the_type_are_refused() -> Result {
+    for value in [1e300, -1e39, 1e-39, -1e-300] {
+        let case = Case::new(&filled(value)?)?;
+        let words = "--method cp-als --rank 1 --dtype f32";
+        case.fails(words, &["the largest entry", "out of the range of f32", "--dtype f64"])?;
+        assert!(case.json("--method cp-als --rank 1")?["relative_error"].as_f64().is_some_and(|error| error < 1e-9));
+    }
+    Ok(())
+}
+
 #[test]
 fn older_files_are_replaced() -> Result {
     let case = Case::new(&small()?)?;
