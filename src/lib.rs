@@ -15,13 +15,14 @@
 //! 3. [Mode products](#mode-products)
 //! 4. [Tucker](#tucker): compression to a known error
 //! 5. [CP](#cp): parts that mean something
-//! 6. [Which solver when](#which-solver-when)
-//! 7. [Files](#files)
-//! 8. [Errors](#errors)
-//! 9. [Devices and threads](#devices-and-threads)
-//! 10. [Reproducibility](#reproducibility)
-//! 11. [Feature flags](#feature-flags)
-//! 12. [Where to go on](#where-to-go-on)
+//! 6. [Amounts, and holes](#amounts-and-holes): nothing below zero, entries that are missing
+//! 7. [Which solver when](#which-solver-when)
+//! 8. [Files](#files)
+//! 9. [Errors](#errors)
+//! 10. [Devices and threads](#devices-and-threads)
+//! 11. [Reproducibility](#reproducibility)
+//! 12. [Feature flags](#feature-flags)
+//! 13. [Where to go on](#where-to-go-on)
 //!
 //! # Words
 //!
@@ -317,7 +318,7 @@
 //!
 //! # Reproducibility
 //!
-//! Randomness comes from a seed (`CpAls::seed`, `HooiStart::Random`, `Method::Randomized`) or from a generator that you
+//! Randomness comes from a seed (`CpAls::seed`, `NonNegativeTucker::seed`, `HooiStart::Random`, `Method::Randomized`) or from a generator that you
 //! pass (`Tensor::normal`, `Tensor::uniform`). The same input, seed, machine and thread count give the same result, bit
 //! by bit. Another thread count changes last digits, because sums are split among threads.
 //!
