@@ -9,6 +9,9 @@
 //!    linear layer does so with two small products and never forms $\Delta$.
 //! 3. Otherwise [`effective`](WeightAdapter::effective): the weight $W_0 + \Delta$ to compute with instead of $W_0$, for updates that are
 //!    cheaper that way, and for those that are not additive.
+//!
+//! Where several are enabled, each changes $W_0$ as if it were alone, and the changes add up: neither their order nor the way that one of them
+//! takes decides about the result.
 
 use super::{
     call::Call,
@@ -303,9 +306,10 @@ impl<T: Scalar> Adapters<T> {
         self.0.iter().filter(|slot| slot.enabled)
     }
 
-    /// The weight with every enabled adapter folded in, one after the other.
+    /// The weight with the changes of all enabled adapters.
     pub(super) fn effective(&self, weight: &Var<T>) -> Result<Var<T>> {
-        self.enabled().try_fold(weight.clone(), |weight, slot| slot.folded(&weight))
+        let changed = self.enabled().try_fold(None, |changed, slot| slot.folded(weight, changed).map(Some))?;
+        Ok(changed.unwrap_or_else(|| weight.clone()))
     }
 
     /// The layer's result, each adapter on the path that it asks for.
@@ -322,15 +326,14 @@ impl<T: Scalar> Adapters<T> {
         {
             return Ok(y);
         }
-        let mut weight = weight.clone();
-        let mut contributions = Vec::new();
+        let (mut changed, mut contributions) = (None, Vec::new());
         for slot in self.enabled() {
             match slot.adapter.apply(call, mode)? {
                 Some(contribution) => contributions.push((&slot.name, contribution)),
-                None => weight = slot.folded(&weight)?,
+                None => changed = Some(slot.folded(weight, changed)?),
             }
         }
-        let y = call.run(&weight, bias)?;
+        let y = call.run(changed.as_ref().unwrap_or(weight), bias)?;
         contributions.into_iter().try_fold(y, |y, (name, contribution)| {
             let (given, needed) = (contribution.shape(), y.shape());
             // An addition would repeat a contribution that is too small.
@@ -344,14 +347,18 @@ impl<T: Scalar> Adapters<T> {
 }
 
 impl<T: Scalar> Slot<T> {
-    fn folded(&self, weight: &Var<T>) -> Result<Var<T>> {
+    /// What other adapters have `changed` the layer's own weight to, with this one's change of that weight; alone, what it makes of it.
+    fn folded(&self, weight: &Var<T>, changed: Option<Var<T>>) -> Result<Var<T>> {
         let effective = self.adapter.effective(weight)?;
         if effective.shape() != weight.shape() {
             let (name, given, needed) = (&self.name, effective.shape(), weight.shape());
             let message = format!("adapter {name:?} makes a weight of shape {given:?} of one of shape {needed:?}");
             return Err(Error::shape("adapter", message));
         }
-        Ok(effective)
+        match changed {
+            None => Ok(effective),
+            Some(changed) => changed.add(&effective.sub(weight)?),
+        }
     }
 }
 

@@ -37,7 +37,7 @@ pub trait Layer<T: Scalar>: Module<T> + Send + Sync {
     /// The adapters, for changing them.
     fn adapters_mut(&mut self) -> &mut Adapters<T>;
 
-    /// The weight with every enabled adapter folded in, each on what those before it left.
+    /// The weight with the changes of all enabled adapters, each of which changes the layer's own weight as if it were alone.
     ///
     /// # Errors
     /// Those of the adapters.

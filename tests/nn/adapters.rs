@@ -246,12 +246,12 @@ fn several_adapters_in_order_and_names_of_their_own() {
     layer.attach("first", additive.clone()).unwrap();
     layer.attach("second", scaled.clone()).unwrap();
     let x = Var::constant(normal(&[3, 5], 2));
-    // The first contributes by itself, so the second scales W0 alone; folded into the weight it scales both.
+    // Each changes W0 as if it were alone, whether it contributes by itself or is folded into the weight.
     let weight = scaled.effective(plain.weight().var()).unwrap();
     let bias = plain.bias().map(Parameter::var);
     let expected = x.linear(&weight, bias).unwrap().add(&x.linear(&additive.delta().unwrap(), None).unwrap()).unwrap();
     close(layer.forward(&x, Mode::Evaluation).unwrap().value(), expected.value());
-    let folded = scaled.effective(&plain.weight().var().add(&additive.delta().unwrap()).unwrap()).unwrap();
+    let folded = weight.add(&additive.delta().unwrap()).unwrap();
     close(layer.effective_weight().unwrap().value(), folded.value());
 
     let names: Vec<String> = layer.parameters().into_iter().map(|(name, _)| name).collect();

@@ -1,10 +1,10 @@
 //! Merging gives the same results and comes undone exactly; broken numbers are refused.
 
-use super::layers::{all, close, fill, padding_of};
+use super::layers::{Any, all, close, fill, normal, padding_of};
 use tenfold::{
     ErrorKind,
     nn::{Mode, Module},
-    peft::{self, Attach, Dora, Flora, Lora, Method},
+    peft::{self, Attach, Dora, Flora, Lora, Method, Path, Targets},
 };
 
 fn methods() -> [Box<dyn Method<f64>>; 3] {
@@ -39,14 +39,13 @@ fn merged_equals_unmerged_on_every_layer() {
 }
 
 #[test]
-fn several_are_merged_in_order_and_disabled_ones_wait() {
+fn several_are_merged_together_and_disabled_ones_wait() {
     let (_, mut layer, input) = all().swap_remove(0);
     for (method, name) in methods().iter().zip(["a", "b", "c"]) {
         Attach::new(&**method).name(name).apply(&mut layer).unwrap();
     }
     fill(layer.layer_mut(), None, 3);
     peft::disable(&mut layer, "b").unwrap();
-    // DoRA acts on what comes before it in the weight, so both have to take that path here.
     let weight = layer.layer().effective_weight().unwrap();
     let merged = peft::merge(&mut layer).unwrap();
     assert_eq!(layer.layer().weight().value(), weight.value());
@@ -54,6 +53,40 @@ fn several_are_merged_in_order_and_disabled_ones_wait() {
     let adapters = layer.layer().adapters();
     assert_eq!(adapters.names().map(|name| adapters.is_enabled(name)).collect::<Vec<_>>(), [true, false, true]);
     assert!(layer.forward(&input, Mode::Evaluation).is_ok());
+}
+
+#[test]
+fn what_several_come_to_depends_on_neither_path_nor_order_nor_merging() {
+    let (_, plain, input) = all().swap_remove(0);
+    let (lora, dora) = (|path| Lora::new(2).path(path), |path| Dora::from(Lora::new(3).path(path)));
+    let mut results = Vec::new();
+    for path in [Path::Factored, Path::Merged] {
+        let methods: [(&str, Box<dyn Method<f64>>); 2] = [("a", Box::new(lora(path))), ("b", Box::new(dora(path)))];
+        for order in [[0, 1], [1, 0]] {
+            let mut layer = plain.clone();
+            let mut before = None;
+            for (name, method) in order.map(|i| &methods[i]) {
+                Attach::new(&**method).name(name).apply(&mut layer).unwrap();
+                // It starts where the layer was with the others.
+                let start = layer.forward(&input, Mode::Evaluation).unwrap();
+                if let Some(before) = before {
+                    close("start", start.value(), &before, 1e-12);
+                }
+                for (part, parameter) in layer.parameters_mut() {
+                    if part.contains(&format!(".{name}.")) {
+                        let seed = 3 + u64::from(part.contains("lora_B")) + 10 * u64::from(*name == "b");
+                        parameter.set(normal(parameter.shape(), seed).map(|x| x.abs() + 0.1).unwrap()).unwrap();
+                    }
+                }
+                before = Some(layer.forward(&input, Mode::Evaluation).unwrap().into_value());
+            }
+            let unmerged = layer.forward(&input, Mode::Evaluation).unwrap();
+            peft::merge(&mut layer).unwrap();
+            close("merged", layer.forward(&input, Mode::Evaluation).unwrap().value(), unmerged.value(), 1e-12);
+            results.push(unmerged.into_value());
+        }
+    }
+    results[1..].iter().for_each(|result| close("path and order", result, &results[0], 1e-12));
 }
 
 #[test]
