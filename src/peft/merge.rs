@@ -23,10 +23,11 @@ pub struct Merged<T: Scalar> {
 struct Taken<T: Scalar> {
     weight: Tensor<T, IxDyn>,
     adapters: Adapters<T>,
-    moved: f64,
+    /// How far the weight moved; none where all adapters were disabled.
+    moved: Option<f64>,
 }
 
-/// Folds every enabled adapter into its layer's weight. Afterwards the model has no adapters, costs what it cost
+/// Folds every enabled adapter into its layer's weight. Afterwards the model has no adapters, disabled ones neither, costs what it cost
 /// without them, and its weights have the names and shapes that they came with.
 ///
 /// The original weights are kept (a reference each, no copy), so that taking the adapters out again is exact, which
@@ -84,12 +85,17 @@ pub fn merge<T: Scalar>(model: &mut (impl Module<T> + ?Sized)) -> Result<Merged<
     }
     let mut taken = BTreeMap::new();
     for (name, layer) in model.layers_mut() {
-        if let Some((weight, moved)) = merged.remove(&name) {
-            let adapters = std::mem::take(layer.adapters_mut());
-            let original = layer.weight().value().clone();
-            layer.weight_mut().set(weight)?;
-            taken.insert(name, Taken { weight: original, adapters, moved });
+        if layer.adapters().is_empty() {
+            continue;
         }
+        let adapters = std::mem::take(layer.adapters_mut());
+        let original = layer.weight().value().clone();
+        let mut moved = None;
+        if let Some((weight, by)) = merged.remove(&name) {
+            layer.weight_mut().set(weight)?;
+            moved = Some(by);
+        }
+        taken.insert(name, Taken { weight: original, adapters, moved });
     }
     Ok(Merged { taken })
 }
@@ -100,9 +106,9 @@ impl<T: Scalar> Merged<T> {
         self.differences().map(|(_, moved)| moved).fold(0.0, f64::max)
     }
 
-    /// The same for each layer.
+    /// The same for each layer that was merged.
     pub fn differences(&self) -> impl Iterator<Item = (&str, f64)> {
-        self.taken.iter().map(|(name, taken)| (name.as_str(), taken.moved))
+        self.taken.iter().filter_map(|(name, taken)| Some((name.as_str(), taken.moved?)))
     }
 
     /// Puts the original weights and the adapters back. What was done to the merged weights meanwhile is lost.
@@ -140,7 +146,8 @@ impl<T: Scalar> Merged<T> {
 
 impl<T: Scalar> fmt::Display for Merged<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} layers merged, entries moved by at most {:.3e}", self.taken.len(), self.max_difference())?;
+        let layers = self.differences().count();
+        write!(f, "{layers} layers merged, entries moved by at most {:.3e}", self.max_difference())?;
         self.differences().try_for_each(|(name, moved)| write!(f, "\n{name}: {moved:.3e}"))
     }
 }

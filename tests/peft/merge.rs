@@ -90,6 +90,25 @@ fn what_several_come_to_depends_on_neither_path_nor_order_nor_merging() {
 }
 
 #[test]
+fn layers_whose_adapters_are_all_disabled_are_left_without_them() {
+    let mut layers: Vec<_> = all().into_iter().map(|(_, layer, _)| layer).take(2).collect();
+    for (name, layer) in [("a", "0.layer"), ("b", "1.layer")] {
+        Attach::new(&Lora::new(2)).to(Targets::of([layer])).name(name).apply(&mut layers).unwrap();
+    }
+    layers.iter_mut().for_each(|layer| fill(layer.layer_mut(), None, 3));
+    peft::switch(&mut layers, "a").unwrap();
+    let names = |layers: &Vec<Any>| layers.parameters().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    let before = names(&layers);
+    let merged = peft::merge(&mut layers).unwrap();
+    assert_eq!(names(&layers), ["0.layer.weight", "0.layer.bias", "1.layer.weight"]);
+    assert_eq!(merged.differences().map(|(name, _)| name).collect::<Vec<_>>(), ["0.layer"]);
+    assert!(merged.to_string().starts_with("1 layers merged"), "{merged}");
+    merged.unmerge(&mut layers).unwrap();
+    assert_eq!(names(&layers), before);
+    assert!(!layers[1].layer().adapters().is_enabled("b"));
+}
+
+#[test]
 fn broken_numbers_are_refused_and_nothing_changes() {
     let mut layers: Vec<_> = all().into_iter().map(|(_, layer, _)| layer).take(3).collect();
     peft::attach(&mut layers, &Flora::new().rank(2), &peft::Targets::all()).unwrap();
