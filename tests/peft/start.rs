@@ -170,4 +170,15 @@ fn a_row_of_padding_stays_what_it_is() {
             assert_ne!(&weight, table.weight().value());
         }
     }
+    // AdaLoRA's factors are not zero at the start either.
+    let mut adapted = layer.clone();
+    Attach::new(&AdaLora::new(2)).apply(&mut adapted).unwrap();
+    for (name, parameter) in adapted.parameters_mut() {
+        if name.ends_with("lora_E") {
+            parameter.set(normal(&[3, 1], 1)).unwrap();
+        }
+    }
+    let weight = adapted.layer().effective_weight().unwrap().into_value();
+    assert_eq!(weight.index_mode(0, row).unwrap().max_abs().unwrap(), 0.0);
+    assert_ne!(&weight, layer.layer().weight().value());
 }

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     autodiff::Var,
     error::{Error, ErrorKind, Result},
-    nn::{Init, Module, WeightAdapter},
+    nn::{Init, Module, Operation, WeightAdapter},
     scalar::Scalar,
 };
 use budget::{Budget, Phase};
@@ -293,10 +293,16 @@ impl<T: Scalar> Method<T> for AdaLora {
         let shapes = Shapes::new(LoraForm::Channels, site, self.initial)?;
         let rng = &mut start.generator(site);
         let normal = Init::Normal { mean: 0.0, std: 0.02 };
-        let mut drawn = |init: Init, shape: &[usize]| init.tensor::<T, _>(shape, rng)?.to_device(start.weight.device());
-        let (a, b) = (drawn(normal, &shapes.a)?, drawn(normal, &shapes.b)?);
+        let mut drawn = |init: Init, shape: &[usize]| init.tensor::<T, _>(shape, rng);
+        let (mut a, b) = (drawn(normal, &shapes.a)?, drawn(normal, &shapes.b)?);
+        if let Operation::Embedding { padding: Some(row) } = site.operation() {
+            // The update of this row stays zero: its column receives no gradient.
+            let rows = shapes.a[1];
+            a.as_mut_slice()?.iter_mut().skip(row).step_by(rows).for_each(|x| *x = T::zero());
+        }
         let e = drawn(Init::Zeros, &[self.initial, 1])?;
-        let adapter = AdaLoraAdapter::new(site, a, e, b, self.scale())?;
+        let [a, e, b] = [a, e, b].map(|part| part.to_device(start.weight.device()));
+        let adapter = AdaLoraAdapter::new(site, a?, e?, b?, self.scale())?;
         Ok(Box::new(adapter.dropout(self.dropout)?.path(self.path)?))
     }
 }
