@@ -6,6 +6,9 @@ use crate::{
     scalar::Scalar,
 };
 
+/// The most parameters of an adapter: more than any memory holds, and so few that their sum over the layers of a model does not overflow.
+const MOST: usize = isize::MAX as usize >> 10;
+
 /// A weight that a method may change: the layer's name, what it does with the weight, and the weight's shape.
 ///
 /// Plans, ranks and counts follow from sites alone, so they can be had for a model whose weights were never read.
@@ -109,6 +112,23 @@ impl<'a> Site<'a> {
             self.name, self.shape
         );
         Err(Error::new(ErrorKind::Unsupported, method, message))
+    }
+
+    /// An error for a scale that makes no number of an update: NaN, or beyond what the element type holds.
+    pub(super) fn check_scale<T: Scalar>(&self, operation: &'static str, scale: f64) -> Result<()> {
+        if T::of(scale).is_finite() {
+            return Ok(());
+        }
+        let message = format!("a scale of {scale} for layer {:?}; it has to be finite, as {}", self.name, T::DTYPE);
+        Err(Error::new(ErrorKind::Value, operation, message))
+    }
+
+    /// The number of an adapter's parameters, or an error where no memory would hold them.
+    pub(super) fn countable(&self, method: &'static str, parameters: Option<usize>) -> Result<usize> {
+        parameters.filter(|&count| count <= MOST).ok_or_else(|| {
+            let message = format!("layer {:?}: an adapter of more than {MOST} numbers; take a smaller rank", self.name);
+            Error::new(ErrorKind::Rank, method, message)
+        })
     }
 
     /// The size of each mode, in the order input, output, kernel.

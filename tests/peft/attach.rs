@@ -7,8 +7,11 @@ use tenfold::{
     ErrorKind, Result, Scalar, Tensor,
     autodiff::Var,
     module,
-    nn::{LayerNorm, Linear, Mode, Module},
-    peft::{self, Attach, BitFit, Flora, Full, Lora, Pattern, Plan, Probe, Ranks, Targets},
+    nn::{Conv, Layer, LayerNorm, Linear, Mode, Module, ResidualNorm, Sublayer},
+    peft::{
+        self, AdaLora, Attach, BitFit, Bottleneck, Dora, Flora, Full, Lora, LoraForm, Method, Pattern, Plan, Probe,
+        Ranks, Scaling, Targets,
+    },
 };
 
 struct Block<T: Scalar> {
@@ -153,6 +156,39 @@ fn what_is_refused_changes_nothing() {
         "\"default\" is the name of an adapter of \"blocks.0.mlp.up\", \"blocks.1.mlp.up\"; take another"
     );
     assert_eq!(model.layers().iter().filter(|(_, layer)| !layer.adapters().is_empty()).count(), 2);
+}
+
+/// Ranks whose parameters nobody could count are refused by plans already, and budgets without an end are none.
+#[test]
+fn ranks_beyond_all_memory() {
+    for rank in [usize::MAX, usize::MAX / 2, 1 << 62] {
+        let methods: [&dyn Method<f64>; 9] = [
+            &Flora::new().rank(rank),
+            &Flora::new().kernel_rank(rank),
+            &Flora::new().ranks_by(Ranks::Modes(vec![rank; 4])),
+            &Flora::new().ranks_by(Ranks::LayerParameters(usize::MAX)).kernel_rank(rank),
+            &Lora::new(rank),
+            &Lora::new(rank).form(LoraForm::Kernel),
+            &Lora::new(rank).form(LoraForm::Equation3),
+            &Dora::new(rank),
+            &AdaLora::new(rank / 2),
+        ];
+        for method in methods {
+            let options = tenfold::autodiff::Conv::new();
+            let mut conv = Conv::<f64>::new([4, 6], &[3, 3], options, &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
+            let plan = Attach::new(method).plan(&conv).unwrap_err();
+            let error = Attach::new(method).apply(&mut conv).unwrap_err();
+            assert_eq!((error.kind(), error.message()), (ErrorKind::Rank, plan.message()), "{}", method.name());
+            assert!(error.message().ends_with("numbers; take a smaller rank"), "{error}");
+        }
+        let mut norm = ResidualNorm::<f64>::new(4, 1e-5, Sublayer::Attention).unwrap();
+        let error = Attach::new(&Bottleneck::houlsby(rank)).apply(&mut norm).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Rank, "{error}");
+    }
+    for ranks in [Ranks::LayerParameters(usize::MAX), Ranks::ModelParameters(usize::MAX)] {
+        let mut model = Model::new();
+        Attach::new(&Flora::new().ranks_by(ranks)).to(Targets::of(["up"])).apply(&mut model).unwrap();
+    }
 }
 
 #[test]

@@ -148,6 +148,15 @@ fn configurations_that_mean_something_else() {
     with_config("\"bias\": \"none\"", "\"bias\": \"all\"", ErrorKind::Value, "tensors are missing: \"bn.bias\"");
     // A rank that would need all memory is a shape that differs, not an allocation.
     with_config("\"r\": 2", "\"r\": 99999999999", ErrorKind::Shape, "in the model");
+    for kind in ["LORA", "LORA_K", "LORA_EQ3"] {
+        let both = |path: &Path| {
+            let text = fs::read_to_string(path.join(CONFIG)).unwrap();
+            let changed =
+                text.replace("\"LORA\"", &format!("{kind:?}")).replace("\"r\": 2", &format!("\"r\": {}", u64::MAX));
+            fs::write(path.join(CONFIG), changed).unwrap();
+        };
+        refused(both, ErrorKind::Shape, "in the model");
+    }
 }
 
 #[test]

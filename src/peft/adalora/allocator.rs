@@ -143,7 +143,7 @@ impl<T: Scalar> RankAllocator<T> {
         }
         if budget.due(step) {
             let ranks: Vec<usize> = adapters.iter().map(|(_, adapter)| adapter.rank()).collect();
-            let most = budget.at(step, ranks.iter().sum(), self.settings.target * ranks.len());
+            let most = budget.at(step, ranks.iter().sum(), self.settings.target.saturating_mul(ranks.len()));
             let seen = adapters.iter().zip(&changes);
             let scores = seen.filter_map(|((_, adapter), change)| Some(adapter.scores(change.seen.as_ref()?)));
             let best = best(&read(scores.collect::<Result<Vec<_>>>()?)?, &ranks, most)?;

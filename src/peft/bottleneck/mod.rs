@@ -155,7 +155,10 @@ impl<T: Scalar> Method<T> for Bottleneck {
     /// What is reached is a set of functions. A ReLU leaves one direction a unit without effect: larger before it and smaller after it.
     fn outline(&self, site: &Site<'_>) -> Result<Outline> {
         let width = self.width(site)?;
-        let parameters = 2 * width * self.size + if self.biases { self.size + width } else { 0 };
+        let matrices = self.size.checked_mul(2 * width);
+        let biases = if self.biases { self.size.checked_add(width) } else { Some(0) };
+        let parameters = matrices.zip(biases).and_then(|(matrices, biases)| matrices.checked_add(biases));
+        let parameters = site.countable(self.title(), parameters)?;
         let idle = if self.activation == Activation::Relu { self.size } else { 0 };
         Ok(Outline { ranks: vec![self.size], parameters, degrees_of_freedom: parameters - idle, wasted_columns: 0 })
     }

@@ -151,7 +151,7 @@ impl Flora {
     /// The ranks for a site, in the order input, output, kernel.
     ///
     /// # Errors
-    /// [`ErrorKind::Rank`] for a rank of 0 and another number of ranks than of modes; [`ErrorKind::Value`] for a
+    /// [`ErrorKind::Rank`] for a rank of 0 and for another number of ranks than of modes; [`ErrorKind::Value`] for a
     /// fraction that is not above 0 and at most 1, and for a budget that does not even pay for rank 1;
     /// [`ErrorKind::Unsupported`] for a budget of the model, which [`Method::settled`] divides first.
     pub fn ranks(&self, site: &Site<'_>) -> Result<Vec<usize>> {
@@ -215,13 +215,14 @@ impl Flora {
     /// The number of parameters of a site with this rank for input and output.
     fn parameters(&self, site: &Site<'_>, rank: usize) -> usize {
         let sizes = site.modes();
-        count(&sizes, &self.uniform(&sizes, rank))
+        count(&sizes, &self.uniform(&sizes, rank)).unwrap_or(usize::MAX)
     }
 }
 
-/// The number of parameters of a core and its factors.
-fn count(sizes: &[usize], ranks: &[usize]) -> usize {
-    ranks.iter().product::<usize>() + sizes.iter().zip(ranks).map(|(size, rank)| size * rank).sum::<usize>()
+/// The number of parameters of a core and its factors; none where it is beyond what can be counted.
+fn count(sizes: &[usize], ranks: &[usize]) -> Option<usize> {
+    let core = ranks.iter().try_fold(1usize, |product, &rank| product.checked_mul(rank))?;
+    sizes.iter().zip(ranks).try_fold(core, |sum, (&size, &rank)| sum.checked_add(size.checked_mul(rank)?))
 }
 
 /// The largest of the two channel modes: no rank above it reaches more.
@@ -239,9 +240,10 @@ impl<T: Scalar> Method<T> for Flora {
             return Err(no_factored_path());
         }
         let (sizes, ranks) = (site.modes(), self.ranks(site)?);
+        let parameters = site.countable("flora", count(&sizes, &ranks))?;
         let reached = dof::clip(&sizes, &ranks);
         Ok(Outline {
-            parameters: count(&sizes, &ranks),
+            parameters,
             degrees_of_freedom: dof::tucker(&sizes, &ranks),
             wasted_columns: ranks.iter().zip(reached).map(|(rank, reached)| rank - reached).sum(),
             ranks,
@@ -263,15 +265,15 @@ impl<T: Scalar> Method<T> for Flora {
         }
         let Ranks::ModelParameters(budget) = self.ranks else { return Ok(None) };
         // Layers with ranks of their own take their part first.
-        let (mut own, mut shared) = (0, Vec::new());
+        let (mut own, mut shared) = (0usize, Vec::new());
         for site in sites {
             match self.chosen(site)? {
                 Ranks::ModelParameters(_) => shared.push(site),
-                _ => own += count(&site.modes(), &self.ranks(site)?),
+                _ => own += site.countable("flora", count(&site.modes(), &self.ranks(site)?))?,
             }
         }
         let most = shared.iter().map(|site| channels(site)).max().unwrap_or(1);
-        let parameters = |rank| own + shared.iter().map(|site| self.parameters(site, rank)).sum::<usize>();
+        let parameters = |rank| shared.iter().fold(own, |sum, site| sum.saturating_add(self.parameters(site, rank)));
         let Some(rank) = largest(budget, most, parameters) else {
             let message = format!("{budget} parameters for {} layers; rank 1 takes {}", sites.len(), parameters(1));
             return Err(Error::new(ErrorKind::Value, "flora", message));

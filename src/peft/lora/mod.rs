@@ -177,10 +177,11 @@ impl<T: Scalar> Method<T> for Lora {
 
     fn outline(&self, site: &Site<'_>) -> Result<Outline> {
         let (shapes, rank) = self.shapes(site)?;
+        let parameters = site.countable(Method::<T>::name(self), shapes.parameters())?;
         let [rows, inner, columns] = shapes.matrix;
         Ok(Outline {
             ranks: vec![rank],
-            parameters: shapes.parameters(),
+            parameters,
             degrees_of_freedom: dof::matrix(rows, columns, inner),
             wasted_columns: 2 * inner.saturating_sub(rows.min(columns)),
         })
@@ -248,7 +249,7 @@ impl Shapes {
             (matrix, vec![matrix[2], rank], vec![matrix[0], rank])
         } else if height == width {
             let (side, groups) = (height, options.groups);
-            let matrix = [out / groups * side, rank * side, input * groups * side];
+            let matrix = [out / groups * side, rank.saturating_mul(side), input * groups * side];
             (matrix, vec![matrix[1], matrix[2]], vec![matrix[0], matrix[1]])
         } else {
             return unsupported("a square kernel");
@@ -256,7 +257,9 @@ impl Shapes {
         Ok(Self { a, b, matrix, separate: false })
     }
 
-    fn parameters(&self) -> usize {
-        self.a.iter().product::<usize>() + self.b.iter().product::<usize>()
+    /// None where their number is beyond what can be counted.
+    fn parameters(&self) -> Option<usize> {
+        let entries = |shape: &[usize]| shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
+        entries(&self.a)?.checked_add(entries(&self.b)?)
     }
 }
