@@ -118,8 +118,8 @@ impl<'a, T: Scalar> Attach<'a, T> {
     /// method selects. Adapters of other names stay as they are.
     ///
     /// # Errors
-    /// [`ErrorKind::Value`] where a pattern matches nothing, where a layer has an adapter of this name already, where
-    /// nothing would train, and where gradients are given that belong to no layer; [`ErrorKind::Unsupported`] where the method
+    /// [`ErrorKind::Value`] where a pattern matches nothing, where a layer has an adapter of this name already, where two layers have
+    /// one name, where nothing would train, and where gradients are given that belong to no layer; [`ErrorKind::Unsupported`] where the method
     /// [fits](Method::fits) no layer of the model; and the errors of the method.
     /// Nothing is changed then.
     pub fn apply(&self, model: &mut (impl Module<T> + ?Sized)) -> Result<Plan> {
@@ -181,7 +181,10 @@ impl<'a, T: Scalar> Attach<'a, T> {
         prepared: &mut Prepared<A>,
     ) -> Result<()> {
         let mut layers = model.layers();
-        let names: BTreeSet<&str> = layers.iter().map(|(name, _)| name.as_str()).collect();
+        let mut names: BTreeSet<&str> = BTreeSet::new();
+        if let Some((name, _)) = layers.iter().find(|(name, _)| !names.insert(name)) {
+            return Err(wrong(format!("the model has two layers of the name {name:?}; give each its own")));
+        }
         let given = self.gradients.into_iter().flat_map(BTreeMap::keys);
         if let Some(unknown) = given.map(String::as_str).find(|name| !names.contains(name)) {
             return Err(wrong(format!("there is a first gradient for {unknown:?}, which is no layer of the model")));

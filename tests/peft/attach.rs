@@ -192,6 +192,19 @@ fn ranks_beyond_all_memory() {
 }
 
 #[test]
+fn layers_of_one_name() {
+    struct Twice<T: Scalar> {
+        one: Linear<T>,
+        other: Linear<T>,
+    }
+    module!(Twice { one => "dense", other => "dense" });
+    let mut model = Twice::<f64> { one: Linear::zeros(3, 3).unwrap(), other: Linear::zeros(3, 3).unwrap() };
+    let error = peft::attach(&mut model, &Lora::new(2), &Targets::all()).unwrap_err();
+    assert_eq!(error.message(), "the model has two layers of the name \"dense\"; give each its own");
+    assert!(model.count().trainable == 24 && model.one.adapters().is_empty());
+}
+
+#[test]
 fn several_adapters_by_name() {
     let mut model = Model::new();
     let plain = model.value();
