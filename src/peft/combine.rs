@@ -34,11 +34,14 @@ use std::{any::Any, collections::BTreeMap};
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Value`] where no layer has an adapter of one of the names, or where the new name is taken;
+/// [`ErrorKind::Value`] where no layer has an adapter of one of the names, where the new name is taken, or where a weight is not finite;
 /// [`ErrorKind::Unsupported`] where a layer's adapters are not of one kind, or of a kind whose updates do not add up,
 /// as DoRA's. Nothing is changed then.
 pub fn combine<T: Scalar>(model: &mut (impl Module<T> + ?Sized), name: &str, parts: &[(&str, f64)]) -> Result<usize> {
     let error = |message: String| Error::new(ErrorKind::Value, "combine", message);
+    if let Some((part, weight)) = parts.iter().find(|(_, weight)| !T::of(*weight).is_finite()) {
+        return Err(error(format!("the weight of {part:?} is {weight}; it has to be finite")));
+    }
     let mut sums: BTreeMap<String, Box<dyn WeightAdapter<T>>> = BTreeMap::new();
     let mut met = vec![false; parts.len()];
     for (layer_name, layer) in model.layers() {

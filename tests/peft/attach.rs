@@ -147,6 +147,21 @@ fn what_is_refused_changes_nothing() {
     assert!(message(Attach::new(&flora.clone().dropout(1.5))).contains("a probability of dropout of 1.5"));
     assert_eq!(message(Attach::new(&flora).name("")), "attach: adapters need a name");
     assert!(message(Attach::new(&Lora::new(0))).contains("rank 0"));
+    for scale in [f64::NAN, f64::INFINITY, 1e300] {
+        let methods: [&dyn Method<f32>; 4] = [
+            &Flora::new().scale(scale),
+            &Lora::new(2).alpha(2.0 * scale),
+            &Dora::from(Lora::new(2).scaling(Scaling::Constant(scale))),
+            &AdaLora::new(2).scaling(Scaling::Constant(scale)),
+        ];
+        for method in methods {
+            let mut layer = Linear::<f32>::zeros(4, 4).unwrap();
+            let error = Attach::new(method).apply(&mut layer).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Value);
+            assert!(error.message().contains("it has to be finite, as f32"), "{error}");
+            assert_eq!(layer.count().trainable, 20);
+        }
+    }
 
     let mut model = Model::new();
     peft::attach(&mut model, &flora, &Targets::of(["up"])).unwrap();

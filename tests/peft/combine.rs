@@ -83,4 +83,5 @@ fn what_has_no_factored_sum() {
     assert_eq!(message("sum", &[("a", 1.0), ("z", 1.0)]), "no layer has an adapter \"z\"");
     assert!(message("a", &[("a", 1.0)]).contains("has an adapter \"a\" already"));
     assert_eq!(message("sum", &[]), "there are no adapters to add up");
+    assert_eq!(message("sum", &[("a", f64::NAN)]), "the weight of \"a\" is NaN; it has to be finite");
 }

@@ -253,6 +253,9 @@ fn files_of_lycoris_that_do_not_fit() {
         empty.insert(&format!("x_stem.lora_{part}.weight"), &Tensor::<f64>::zeros(shape.to_vec()).unwrap()).unwrap();
     }
     refused(&empty, ErrorKind::Rank, "has rank 0");
+    let mut nan = rewritten(&file, |name| (name != "x_stem.alpha").then(|| name.into()));
+    nan.insert("x_stem.alpha", &Tensor::from_vec(IxDyn(&[]), vec![f64::NAN]).unwrap()).unwrap();
+    refused(&nan, ErrorKind::Value, "a scale of NaN for layer \"stem\"; it has to be finite");
     let error = lycoris::save(&model, "task", "x", &file).unwrap_err();
     assert_eq!(error.message(), "no layer has an adapter \"task\"");
     lycoris::load(&mut model, "default", "x", &file).unwrap_err();
@@ -328,4 +331,6 @@ fn files_of_the_authors_that_do_not_fit() {
     let mut flat = rewritten(&file, |name| (!name.ends_with("param_G")).then(|| name.into()));
     flat.insert("stem.flora_layer.param_G", &normal(&[2, 2], 1)).unwrap();
     refused(&flat, ErrorKind::Shape, "\"stem.flora_layer.param_G\" has shape [2, 2] in the file");
+    let error = authors::load(&mut Model::<f64>::new(1), "default", f64::NAN, &file).unwrap_err();
+    assert!(error.kind() == ErrorKind::Value && error.message().contains("a scale of NaN"), "{error}");
 }

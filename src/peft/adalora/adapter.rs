@@ -63,7 +63,8 @@ impl<T: Scalar> AdaLoraAdapter<T> {
     /// The update with these matrices and this scale; all train. $\lambda$ is `e`, of shape `[r, 1]`.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where they do not have the shapes of the same rank at this site.
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where they do not have the shapes of the same rank at this site;
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a scale that is not finite.
     pub fn new(
         site: &Site<'_>,
         a: Tensor<T, IxDyn>,

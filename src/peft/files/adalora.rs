@@ -6,7 +6,7 @@
 
 use super::{
     config::{Config, FILE, Patterns, Ranked},
-    describe::{Described, alpha, check_scale},
+    describe::{Described, alpha},
     format::Known,
     layout::{Shapes, joined},
 };
@@ -61,7 +61,6 @@ pub(super) fn config_of<T: Scalar>(adapters: &[Described<'_, T>]) -> Result<Conf
     let of = |adapter: &AdaLoraAdapter<T>| (adapter.initial_rank(), adapter.scale(), adapter.factors().way().dropout());
     let (mut patterns, mut left) = (Vec::new(), 0);
     for (site, adapter) in &all {
-        check_scale(site, adapter.scale())?;
         if adapter.scale() <= 0.0 {
             let message = format!(
                 "the scale of layer {:?} is {}; AdaLoRA's files have those above 0 only",

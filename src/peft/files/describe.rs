@@ -58,19 +58,10 @@ pub(super) fn config_of<T: Scalar>(adapters: &[Described<'_, T>]) -> Result<Conf
     Ok(config)
 }
 
-pub(super) fn check_scale(site: &Site<'_>, scale: f64) -> Result<()> {
-    if scale.is_finite() {
-        return Ok(());
-    }
-    let message = format!("the scale of layer {:?} is {scale}, which a configuration cannot say", site.name());
-    Err(Error::new(ErrorKind::Value, "save", message))
-}
-
 fn of_floras<T: Scalar>(adapters: &[Described<'_, T>]) -> Result<Config> {
     let mut layers = BTreeMap::new();
     for (site, known) in adapters {
         if let Known::Flora(flora) = known {
-            check_scale(site, flora.scale())?;
             let (ranks, scale, dropout) = (flora.ranks().to_vec(), flora.scale(), flora.way().dropout());
             layers.insert(site.name().to_string(), FloraLayer { ranks, scale, dropout });
         }
@@ -103,7 +94,6 @@ fn of_loras<T: Scalar>(
     let (r, lora_alpha, dropout) = (first.rank(), alpha(first.scale(), first.rank() as f64), first.way().dropout());
     let (mut ranks, mut alphas) = (Vec::new(), Vec::new());
     for (site, lora) in all {
-        check_scale(site, lora.scale())?;
         if lora.way().dropout() != dropout {
             let message = format!(
                 "layer {:?} drops {} of its input and others {dropout}; a configuration of LoRA has one number",

@@ -80,7 +80,7 @@ impl SaveAdapter {
     ///
     /// # Errors
     /// [`ErrorKind::Value`] where there are adapters of several names and none was said, none of the name that was said,
-    /// and where nothing is there to save or a scale is not finite; [`ErrorKind::Unsupported`] for adapters of several
+    /// and where nothing is there to save; [`ErrorKind::Unsupported`] for adapters of several
     /// methods or of methods that have no files, and what [`for_peft`](SaveAdapter::for_peft) says;
     /// [`ErrorKind::Io`] where writing fails.
     pub fn write<T: Scalar, M: Module<T> + ?Sized>(&self, model: &M, folder: impl AsRef<Path>) -> Result<()> {

@@ -66,6 +66,7 @@ impl<T: Scalar> FloraAdapter<T> {
     /// # Errors
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) unless there is one factor for each mode of the site, with as many
     /// rows as the mode is long and as many columns as the core's mode;
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a scale that is not finite;
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) at a norm.
     pub fn new(site: &Site<'_>, core: Tensor<T, IxDyn>, factors: Vec<Tensor<T, Ix2>>, scale: f64) -> Result<Self> {
         site.check_maps("flora")?;
@@ -83,6 +84,7 @@ impl<T: Scalar> FloraAdapter<T> {
             );
             return Err(Error::shape("FloraAdapter::new", message));
         }
+        site.check_scale::<T>("FloraAdapter::new", scale)?;
         Ok(Self {
             core: core.into(),
             factors: factors.into_iter().map(Parameter::new).collect(),

@@ -54,7 +54,7 @@ impl<T: Scalar> LoraAdapter<T> {
     ///
     /// # Errors
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where they do not have the shapes of this form at this site;
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where it does not apply.
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for a scale that is not finite; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where it does not apply.
     pub fn new(site: &Site<'_>, form: LoraForm, a: Tensor<T, IxDyn>, b: Tensor<T, IxDyn>, scale: f64) -> Result<Self> {
         let kind = match site.operation() {
             Operation::Embedding { .. } => Kind::Table,
@@ -81,6 +81,7 @@ impl<T: Scalar> LoraAdapter<T> {
             );
             return Err(Error::shape("LoraAdapter::new", message));
         }
+        site.check_scale::<T>("LoraAdapter::new", scale)?;
         let way = Way::new(Path::Auto, 0.0, stream_of(site.name()))?;
         let shape = site.shape().to_vec();
         Ok(Self { a: a.into(), b: b.into(), shape, form, kind, separate: shapes.separate, scale, way })
