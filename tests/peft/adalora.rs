@@ -412,6 +412,14 @@ fn files_that_say_it_otherwise() {
     assert!(message(&|c| c["rank_pattern"] = serde_json::json!({"up.lora_E": 3})).contains("no list of 4 booleans"));
     assert!(message(&|c| c["rank_pattern"] = serde_json::Value::Null).contains("in the file and [4, 1] in the model"));
     assert!(message(&|c| c["peft_type"] = "LORA".into()).contains("there is no rank \"r\""));
+    // A rank that would need all memory is a shape that differs, not an allocation.
+    for rank in [10_000_000_000_000, u64::MAX] {
+        let text = message(&|c| {
+            c["init_r"] = rank.into();
+            c["rank_pattern"] = serde_json::Value::Null;
+        });
+        assert!(text.contains(&format!("in the file and [{rank}, ")), "{text}");
+    }
 
     // What a folder cannot say, and what PEFT does not have.
     let save = |adalora: &AdaLora, layer: &str| {

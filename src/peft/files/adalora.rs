@@ -97,18 +97,18 @@ pub(super) fn config_of<T: Scalar>(adapters: &[Described<'_, T>]) -> Result<Conf
     })
 }
 
-/// Which of the triplets at the start a layer has, by the configuration.
-fn kept(config: &Config, layer: &str) -> Result<Vec<bool>> {
+/// How many triplets a layer had at the start, and which of them it has; none where it has all. By the configuration.
+fn triplets<'c>(config: &'c Config, layer: &str) -> Result<(usize, Option<&'c [bool]>)> {
     let wrong = |message: String| Err(Error::format("load", format!("{FILE}: {message}")));
     let Some(initial) = config.init_r.filter(|&rank| rank > 0) else {
         return wrong("AdaLoRA needs the initial rank \"init_r\", 1 or more".into());
     };
     let Some(patterns) = config.rank_pattern.as_ref().filter(|patterns| !patterns.0.is_empty()) else {
-        return Ok(vec![true; initial]);
+        return Ok((initial, None));
     };
     let name = joined(layer, PARTS[2]);
     match patterns.0.iter().find(|(key, _)| *key == name) {
-        Some((_, Ranked::Kept(kept))) if kept.len() == initial => Ok(kept.clone()),
+        Some((_, Ranked::Kept(kept))) if kept.len() == initial => Ok((initial, Some(kept))),
         _ => wrong(format!(
             "\"rank_pattern\" has no list of {initial} booleans, one for each initial rank, for {name:?}"
         )),
@@ -117,7 +117,8 @@ fn kept(config: &Config, layer: &str) -> Result<Vec<bool>> {
 
 /// The shapes that a layer's tensors should have.
 pub(super) fn shapes(config: &Config, site: &Site<'_>) -> Result<Shapes> {
-    let rank = kept(config, site.name())?.into_iter().filter(|&kept| kept).count();
+    let (initial, kept) = triplets(config, site.name())?;
+    let rank = kept.map_or(initial, |kept| kept.iter().filter(|&&kept| kept).count());
     Ok(PARTS.map(str::to_string).into_iter().zip(flat(site, rank)?).collect())
 }
 
@@ -127,13 +128,15 @@ pub(super) fn adapter<T: Scalar>(
     site: &Site<'_>,
     [a, b, e]: [Tensor<T>; 3],
 ) -> Result<AdaLoraAdapter<T>> {
-    let kept = kept(config, site.name())?;
+    let (initial, kept) = triplets(config, site.name())?;
+    // There are as many in the file.
+    let kept = kept.map_or_else(|| vec![true; initial], <[bool]>::to_vec);
     let Some(alpha) = config.lora_alpha else {
         return Err(Error::format("load", format!("{FILE}: AdaLoRA needs \"lora_alpha\"")));
     };
     // PEFT takes the rank where alpha is 0 or below.
-    let alpha = if alpha > 0.0 { alpha } else { kept.len() as f64 };
-    let scale = alpha / (kept.len() as f64 + RAISED);
+    let alpha = if alpha > 0.0 { alpha } else { initial as f64 };
+    let scale = alpha / (initial as f64 + RAISED);
     let shapes = LoraShapes::new(LoraForm::Channels, site, e.len())?;
     let (a, b) = (a.reshape(IxDyn(&shapes.a))?, b.reshape(IxDyn(&shapes.b))?);
     AdaLoraAdapter::pruned(site, a, e, b, scale, &kept)?.dropout(config.lora_dropout.unwrap_or(0.0))
