@@ -260,6 +260,13 @@ fn files_of_lycoris_that_do_not_fit() {
     assert_eq!(error.message(), "no layer has an adapter \"task\"");
     lycoris::load(&mut model, "default", "x", &file).unwrap_err();
     lycoris::load(&mut model, "other", "x", &file).unwrap();
+
+    // An embedding of as many rows as columns, whose matrices would have the shapes of a linear layer's.
+    let mut linear = vec![Linear::<f64>::zeros(4, 4).unwrap()];
+    peft::attach(&mut linear, &Lora::new(2), &Targets::all()).unwrap();
+    lycoris::save(&linear, "default", "x", &file).unwrap();
+    let error = lycoris::load(&mut vec![Embedding::<f64>::zeros(4, 4).unwrap()], "default", "x", &file).unwrap_err();
+    assert!(error.kind() == ErrorKind::Unsupported && error.message().contains("it is an embedding"), "{error}");
 }
 
 #[test]

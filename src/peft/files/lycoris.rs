@@ -106,16 +106,19 @@ pub fn load<T: Scalar, M: Module<T> + ?Sized>(
     layout::read(&origin, &checkpoint, &names, &Required::default(), model, false)?.install(model, name)
 }
 
+/// An error for layers that the format does not have.
+fn check(operation: &'static str, site: &Site<'_>) -> Result<()> {
+    check_plain(operation, site)?;
+    if matches!(site.operation(), Operation::Embedding { .. }) {
+        let message = format!("layer {:?}: it is an embedding, which the format does not have; {MERGED}", site.name());
+        return Err(Error::new(ErrorKind::Unsupported, operation, message));
+    }
+    Ok(())
+}
+
 /// The tensors of a layer's adapter.
 fn parts<T: Scalar>(site: &Site<'_>, adapter: &dyn WeightAdapter<T>) -> Result<BTreeMap<&'static str, Tensor<T>>> {
-    let unsupported = |message: String| Err(Error::new(ErrorKind::Unsupported, "lycoris::save", message));
-    check_plain("lycoris::save", site)?;
-    if matches!(site.operation(), Operation::Embedding { .. }) {
-        return unsupported(format!(
-            "layer {:?}: it is an embedding, which the format does not have; {MERGED}",
-            site.name()
-        ));
-    }
+    check("lycoris::save", site)?;
     let tucker = site.shape()[2..].iter().any(|&size| size != 1);
     let (lora, converted);
     match Known::of(adapter) {
@@ -128,7 +131,7 @@ fn parts<T: Scalar>(site: &Site<'_>, adapter: &dyn WeightAdapter<T>) -> Result<B
         _ => {
             let message =
                 format!("the adapter of layer {:?} is neither FLoRA nor LoRA in this form; {MERGED}", site.name());
-            return unsupported(message);
+            return Err(Error::new(ErrorKind::Unsupported, "lycoris::save", message));
         }
     }
     let alpha = Tensor::from_vec(IxDyn(&[]), vec![T::of(lora.scale() * lora.rank() as f64)])?;
@@ -208,7 +211,7 @@ impl<T: Scalar> Layout<T> for Mangled {
     }
 
     fn parts(&self, site: &Site<'_>, held: &Shapes) -> Result<Shapes> {
-        check_plain("lycoris::load", site)?;
+        check("lycoris::load", site)?;
         let shape = site.shape();
         let rank = held.get(DOWN).and_then(|down| down.first()).copied().unwrap_or(1);
         let ones = vec![1; shape.len() - 2];
