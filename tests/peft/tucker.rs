@@ -3,13 +3,14 @@
 use super::layers::{Any, Dyn, all, close, fill, normal, padding_of};
 use proptest::prelude::*;
 use tenfold::{
-    ErrorKind, Tensor,
+    ErrorKind, Scalar, Tensor,
     autodiff::Var,
     decomp::{StHosvd, Tucker},
-    nn::{Layer, Linear, Mode, Module},
+    module,
+    nn::{Layer, Linear, Mode, Module, ResidualNorm, Sublayer},
     peft::{
-        self, AdaLora, Attach, Distil, Dora, Flora, FloraAdapter, Lora, LoraAdapter, LoraForm, Method, Path, Site,
-        Targets, Truncation,
+        self, AdaLora, Attach, Bottleneck, Distil, Dora, Flora, FloraAdapter, Lora, LoraAdapter, LoraForm, Method,
+        Path, Site, Targets, Truncation,
     },
 };
 
@@ -226,6 +227,41 @@ fn a_fine_tuned_layer_comes_back() {
         let (ours, theirs) = [&base, &dora].map(|model| model.layer().effective_weight().unwrap().into_value()).into();
         close(what, &ours, &theirs, 1e-7);
     }
+}
+
+#[test]
+fn adapters_that_the_base_has_count_too() {
+    for (what, layer, _) in all() {
+        let mut base = layer.clone();
+        Attach::new(&Lora::new(2)).name("old").apply(&mut base).unwrap();
+        fill(base.layer_mut(), padding_of(layer.layer()), 3);
+        let tuned = adapted(&base, &Flora::new().rank(2), 7);
+        Distil::new(Truncation::Tolerance(1e-10)).apply(&mut base, &tuned).unwrap();
+        let [ours, theirs] = [&base, &tuned].map(|model| model.layer().effective_weight().unwrap().into_value());
+        close(what, &ours, &theirs, 1e-8);
+    }
+}
+
+#[test]
+fn bottlenecks_are_not_distilled() {
+    struct Half<T: Scalar> {
+        dense: Linear<T>,
+        norm: ResidualNorm<T>,
+    }
+    module!(Half { dense, norm => "LayerNorm" });
+    let half = |seed| Half::<f64> {
+        dense: Linear::from_tensors(normal(&[4, 4], seed).into_order().unwrap(), None).unwrap(),
+        norm: ResidualNorm::new(4, 1e-5, Sublayer::Attention).unwrap(),
+    };
+    let (mut base, mut tuned) = (half(1), half(2));
+    peft::attach(&mut tuned, &Bottleneck::houlsby(2), &Targets::all()).unwrap();
+    let distil = Distil::new(Truncation::Tolerance(0.1));
+    let error = distil.apply(&mut base, &tuned).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.message().starts_with("layer \"LayerNorm\" of the fine-tuned model: a bottleneck is"), "{error}");
+    assert!(base.dense.adapters().is_empty());
+    peft::disable(&mut tuned, "default").unwrap();
+    distil.apply(&mut base, &tuned).unwrap();
 }
 
 proptest! {

@@ -24,7 +24,7 @@ use std::{
 /// that [ST-HOSVD](crate::decomp::StHosvd) finds, of any order and any number of groups.
 ///
 /// A checkpoint of full fine-tuning becomes a small file, as exact as is asked for; adapters of other methods become FLoRA
-/// (the fine-tuned model's adapters count: DoRA's too).
+/// (the adapters that are enabled in a model count, in either of them: DoRA's too).
 ///
 /// ```
 /// use rand::SeedableRng;
@@ -97,8 +97,8 @@ impl Distil {
     ///
     /// # Errors
     /// [`ErrorKind::Value`] where the models' parts have other names, where a pattern matches nothing, where the name is taken, where nothing
-    /// differs, and for a weight that is not finite; [`ErrorKind::Shape`] where shapes differ; those of
-    /// [`Flora::ranks`](crate::peft::Flora::ranks). Nothing is changed then.
+    /// differs, and for a weight that is not finite; [`ErrorKind::Shape`] where shapes differ; [`ErrorKind::Unsupported`] where the fine-tuned
+    /// model has bottlenecks, which are no update of a weight; those of [`Flora::ranks`](crate::peft::Flora::ranks). Nothing is changed then.
     pub fn apply<T, B, M>(&self, base: &mut B, tuned: &M) -> Result<Distilled>
     where
         T: Scalar,
@@ -164,6 +164,12 @@ impl Distil {
         let there: BTreeMap<String, _> = tuned.layers().into_iter().collect();
         let mut differences = Vec::new();
         let adapted = |name: &String| meant.contains(name) && !kept.contains(&weight_of(name));
+        for (name, layer) in tuned.layers().into_iter().filter(|(_, layer)| !layer.operation().maps()) {
+            without_gradients(|| layer.effective_weight()).map_err(|cause| {
+                let message = format!("layer {name:?} of the fine-tuned model: {}", cause.message());
+                Error::new(cause.kind(), "distil", message).with_source(cause)
+            })?;
+        }
         for (name, layer) in layers.into_iter().filter(|(name, _)| adapted(name)) {
             if self.name.is_empty() || layer.adapters().get(&self.name).is_some() {
                 let message = format!("layer {name:?} has an adapter {:?} already, or the name is empty", self.name);
@@ -172,8 +178,9 @@ impl Distil {
             let Some(theirs) = there.get(&name) else {
                 return Err(wrong(format!("the fine-tuned model has no layer {name:?}")));
             };
-            let effective = without_gradients(|| theirs.effective_weight())?;
-            let difference = effective.value().sub(layer.weight().value())?;
+            let (ours, theirs) =
+                without_gradients(|| Ok::<_, Error>((layer.effective_weight()?, theirs.effective_weight()?)))?;
+            let difference = theirs.value().sub(ours.value())?;
             difference.check_finite("distil").map_err(|cause| {
                 let message = format!("the difference at layer {name:?} is not finite: {}", cause.message());
                 wrong(message).with_source(cause)
