@@ -155,6 +155,21 @@ fn settings_stay() {
 }
 
 #[test]
+fn what_of_an_adapter_trains_stays() {
+    let (_, layer, _) = all().swap_remove(0);
+    for (method, frozen) in [(&Flora::new().rank(3) as &dyn Method<f64>, "factors"), (&Lora::new(3), "lora_A")] {
+        let mut layer = adapted(&layer, method, 2);
+        layer.parameters_mut().into_iter().filter(|(name, _)| name.contains(frozen)).for_each(|(_, p)| p.freeze());
+        let trains =
+            |layer: &Any| layer.parameters().into_iter().map(|(name, p)| (name, p.trains())).collect::<Vec<_>>();
+        let before = trains(&layer);
+        peft::compress(&mut layer, "default", &Truncation::Tolerance(0.5)).unwrap();
+        assert_eq!(trains(&layer), before);
+        assert!(before.iter().any(|(name, trains)| *trains && !name.contains(frozen)));
+    }
+}
+
+#[test]
 fn an_update_of_zero_is_of_rank_one() {
     for (what, layer, method) in cases() {
         let mut layer = layer.clone();

@@ -4,7 +4,7 @@ use super::{Truncated, TruncatedRow, Truncation, truncated};
 use crate::{
     decomp::{Target, Tucker},
     error::{Error, ErrorKind, Result},
-    nn::{Module, Parameter, WeightAdapter},
+    nn::{Module, WeightAdapter},
     peft::{flora::FloraAdapter, lora::LoraAdapter, site::Site},
     scalar::Scalar,
     tensor::Tensor,
@@ -16,7 +16,7 @@ use std::{any::Any, collections::BTreeMap};
 /// by ST-HOSVD (of LoRA's product the small matrix between them). What is lost is known exactly, and said.
 ///
 /// After training it drops what was not used; after [`combine`](crate::peft::combine), whose ranks add up, what the sum does not need. Factors
-/// are orthonormal afterwards (of LoRA one of the two); scale, dropout, path and whether it trains stay as they were.
+/// are orthonormal afterwards (of LoRA one of the two); scale, dropout, path and what of it trains stay as they were.
 ///
 /// **Cost** for each layer: QR of the factors, $2 \sum_n I_n J_n^2$ flops, and a decomposition of the core.
 ///
@@ -160,8 +160,9 @@ fn smaller_lora<T: Scalar>(lora: &LoraAdapter<T>, target: &Target) -> Result<(Lo
 
 /// What was frozen stays so.
 fn keep_frozen<T: Scalar>(before: &dyn WeightAdapter<T>, after: &mut dyn WeightAdapter<T>) {
-    let trains = before.parameters().into_iter().all(|(_, parameter)| parameter.trains());
-    if !trains {
-        after.parameters_mut().into_iter().for_each(|(_, parameter): (_, &mut Parameter<T>)| parameter.freeze());
+    for ((_, old), (_, new)) in before.parameters().into_iter().zip(after.parameters_mut()) {
+        if !old.trains() {
+            new.freeze();
+        }
     }
 }
