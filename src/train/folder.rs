@@ -67,14 +67,15 @@ impl Folder {
         &self.path
     }
 
-    /// Reads the last checkpoint, where there is one, and cuts the log to what it was then.
+    /// Reads the last checkpoint of a run of `steps`, where there is one, and cuts the log to what it was then.
     pub(super) fn resume<T: Scalar, M: Module<T> + ?Sized>(
         &mut self,
         model: &mut M,
         optimizer: &mut Optimizer<T>,
+        steps: u64,
     ) -> Result<State> {
         let state = match self.last().exists() {
-            true => checkpoint::load(&self.last(), model, optimizer, &self.identity)?,
+            true => checkpoint::load(&self.last(), model, optimizer, &self.identity, steps)?,
             false => State::default(),
         };
         self.log.truncate(state.log)?;

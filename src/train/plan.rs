@@ -21,11 +21,12 @@ impl Plan {
         step / self.steps_per_epoch
     }
 
-    /// The batches of a step, counted through all epochs.
+    /// The batches of a step, counted through all epochs. A run without an end, of the most steps that there are, has the most batches.
     pub(super) fn batches_of(&self, step: u64) -> Range<u64> {
-        let (epoch, within) = (self.epoch(step) * self.batches_per_epoch, step % self.steps_per_epoch);
-        let start = within * self.accumulate;
-        epoch + start..epoch + (start + self.accumulate).min(self.batches_per_epoch)
+        let epoch = self.epoch(step).saturating_mul(self.batches_per_epoch);
+        let start = (step % self.steps_per_epoch) * self.accumulate;
+        let end = start.saturating_add(self.accumulate).min(self.batches_per_epoch);
+        epoch.saturating_add(start)..epoch.saturating_add(end)
     }
 }
 

@@ -72,7 +72,7 @@ impl<'r, T: Scalar, M: Module<T>> Run<'r, T, M> {
         if let Some(path) = &trainer.folder {
             let identity = Identity::of(model, configuration::<T>(trainer, &plan, &companion.identity())?)?;
             let folder = folder.insert(Folder::open(path, identity, trainer.resume)?);
-            state = folder.resume(model, &mut optimizer)?;
+            state = folder.resume(model, &mut optimizer, plan.steps)?;
         }
         Ok(Self { trainer, plan, model, companion, optimizer, folder, state, best: None, interrupted: false })
     }

@@ -371,6 +371,9 @@ impl Trainer {
                 "best weights and patience need an evaluation (fit_with) and a score that says which is the best",
             );
         }
+        if let Some(norm) = self.clip.filter(|norm| norm.is_nan() || *norm <= 0.0) {
+            return error(&format!("gradients clipped to a norm of {norm}; it has to be above 0"));
+        }
         if self.resume && self.folder.is_none() {
             return error("a run is to be resumed, and no folder says where it is");
         }

@@ -134,6 +134,35 @@ fn another_version_or_no_checkpoint() {
     train(&trainer().folder(folder.path()).resume(true), 8, unwatched).unwrap();
 }
 
+/// Metadata that say of a run that is not over that its last step, or one beyond, was taken.
+#[test]
+fn a_step_that_the_run_does_not_have() {
+    let folder = begun();
+    let path = folder.path().join("last.safetensors");
+    let state = TensorFile::open(&path).unwrap().metadata()["state"].clone();
+    for step in [40, 41, u64::MAX] {
+        let other = state.replace("\"step\":3,\"loss\"", &format!("\"step\":{step},\"loss\""));
+        assert_ne!(other, state);
+        with_word(&path, "state", &other);
+        let error = refused(trainer(), folder.path(), Net::new(8, 1), 47);
+        assert_eq!(error.kind(), ErrorKind::Format);
+        assert!(error.message().ends_with(&format!("damaged: step {step} of a run of 40 that is not over")), "{error}");
+    }
+}
+
+/// A run until somebody breaks it off, whose batches no number counts.
+#[test]
+fn a_run_without_an_end() {
+    for trainer in [Trainer::new(Sgd::new(0.1)).steps(u64::MAX), Trainer::new(Sgd::new(0.1)).epochs(u64::MAX)] {
+        let trainer = trainer.batch_size(1).accumulate(2);
+        let data = Rows::new(&Tensor::from(array![1.0, 2.0, 3.0]), &Tensor::from(array![1.0, 2.0, 3.0])).unwrap();
+        let mut w = Parameter::new(Tensor::from(array![0.0]));
+        let loss = |w: &Parameter<f64>, (x, _): (Tensor<f64>, Tensor<f64>), _| w.var().sub(&x.into())?.square()?.mean();
+        let report = trainer.fit_with(&mut w, &data, loss, |_| Ok(Scores::new()), until(5)).unwrap();
+        assert_eq!((report.steps, report.examples), (5, 8));
+    }
+}
+
 #[test]
 fn folders() {
     let folder = begun();
@@ -211,7 +240,13 @@ fn data_and_losses() {
     assert_eq!(message(&trainer, &[]), "Batches: the data set is empty; it needs at least one example");
     let sizes = "Batches: a batch of 4 examples from a data set of 3; the batch size may be 1 to 3";
     assert_eq!(message(&trainer, &[1.0, 2.0, 3.0]), sizes);
-    assert!(message(&trainer.clone().clip(-1.0), &[1.0; 4]).contains("clipped to a norm of -1"));
+    for norm in [-1.0, 0.0, f64::NAN] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run");
+        let text = message(&trainer.clone().clip(norm).folder(&path), &[1.0; 4]);
+        assert_eq!(text, format!("Trainer: gradients clipped to a norm of {norm}; it has to be above 0"));
+        assert!(!path.exists());
+    }
 
     // A label that is no class.
     let data = Rows::new(&Tensor::<f64, _>::ones([4, 2]).unwrap(), &Tensor::from(array![0u32, 1, 5, 1])).unwrap();

@@ -82,7 +82,7 @@ pub(super) fn save<T: Scalar, M: Module<T> + ?Sized>(
     file.save(path)
 }
 
-/// Reads a checkpoint into a model and an optimiser, and says where the run is.
+/// Reads a checkpoint of a run of `steps` into a model and an optimiser, and says where the run is.
 ///
 /// # Errors
 /// [`ErrorKind::Format`] where the file is truncated or no checkpoint, [`ErrorKind::Unsupported`] for another version,
@@ -92,6 +92,7 @@ pub(super) fn load<T: Scalar, M: Module<T> + ?Sized>(
     model: &mut M,
     optimizer: &mut Optimizer<T>,
     identity: &Identity,
+    steps: u64,
 ) -> Result<State> {
     let origin = Origin::file("Trainer", path);
     let file = TensorFile::open_lazily(path)?;
@@ -104,7 +105,13 @@ pub(super) fn load<T: Scalar, M: Module<T> + ?Sized>(
         _ => return Err(no_checkpoint(&origin)),
     }
     identity.compare(&origin, &file)?;
-    let state = parsed(&origin, word(&origin, &file, "state")?)?;
+    let state: State = parsed(&origin, word(&origin, &file, "state")?)?;
+    if state.step > steps || (state.step == steps && state.stopped.is_none()) {
+        let at = state.step;
+        let message =
+            format!("the metadata of the checkpoint are damaged: step {at} of a run of {steps} that is not over");
+        return Err(origin.format(message));
+    }
     weights::check(&origin, &file, MODEL, model)?;
     optimizer.load_from(&file, OPTIMIZER).map_err(|e| origin.error(e.kind(), e.message()).with_source(e))?;
     weights::load(&origin, MODEL, Some("optimizer.*"), model)?;
