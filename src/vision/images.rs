@@ -70,7 +70,10 @@ impl Images {
 
     /// The batch of these images, each made by `make` of its place and what the source has.
     fn collected(&self, indices: &[usize], make: impl Fn(usize, RgbImage) -> RgbImage) -> Result<ImageBatch> {
-        let side = self.side as usize;
+        let (side, count) = (self.side as usize, self.len());
+        if let Some(index) = indices.iter().find(|&&index| index >= count) {
+            return Err(Error::shape("Images", format!("image {index} of {count}")));
+        }
         let mut values = Vec::with_capacity(indices.len() * side * side * 3);
         for (place, &index) in indices.iter().enumerate() {
             let image = make(place, self.source.image(index)?);
@@ -101,6 +104,7 @@ impl Dataset for Images {
     }
 
     fn augmented(&self, indices: &[usize], seed: u64) -> Result<ImageBatch> {
+        self.augment.check()?;
         let batch = self.collected(indices, |place, image| {
             self.augment.apply(image, self.side, &mut Draw::new(seed, Some(place)))
         })?;

@@ -7,7 +7,7 @@ use tenfold::{
     Error, ErrorKind, Tensor, TensorFile,
     nn::Linear,
     train::{Dataset, Sgd, Trainer},
-    vision::{self, ImageFolder, ImageSource, Images, PackedImages, Split, check_same_classes, split},
+    vision::{self, Augment, ImageFolder, ImageSource, Images, PackedImages, Split, check_same_classes, split},
 };
 
 fn refused<T>(result: Result<T, Error>, kind: ErrorKind, says: &[&str]) {
@@ -125,6 +125,33 @@ fn packed_files_that_do_not_fit() {
     assert!(opened(&floats, &path).is_err());
     fs::write(&path, "no tensors").unwrap();
     refused(vision::open(&path), ErrorKind::Format, &["scenes.safetensors"]);
+}
+
+#[test]
+fn changes_at_random_that_make_no_sense() {
+    for (augment, says) in [
+        (Augment::new().rand_augment(2, 3.0), "rand_augment of magnitude 3; needs 0 to 1"),
+        (Augment::new().rand_augment(2, f64::NAN), "rand_augment of magnitude NaN"),
+        (Augment::new().padded_crop(u32::MAX), "padded_crop by 4294967295 pixels; needs at most 65536"),
+        (Augment::new().resized_crop(f64::NAN), "resized_crop to NaN of the area"),
+        (Augment::new().mixup(f64::NAN), "mixup of alpha NaN"),
+    ] {
+        refused(augment.check(), ErrorKind::Value, &[says]);
+        let images = Images::new(source(4, 8), PLAIN, 8).unwrap().augment(augment);
+        refused(images.augmented(&[0, 1], 7), ErrorKind::Value, &[says]);
+        images.batch(&[0, 1]).unwrap();
+    }
+    Images::new(source(4, 8), PLAIN, 8)
+        .unwrap()
+        .augment(Augment::new().padded_crop(1 << 16))
+        .augmented(&[0], 7)
+        .unwrap();
+}
+
+#[test]
+fn images_that_are_not_there() {
+    let images = Images::new(source(4, 8), PLAIN, 8).unwrap();
+    refused(images.batch(&[0, 4]), ErrorKind::Shape, &["image 4 of 4"]);
 }
 
 #[test]

@@ -16,6 +16,9 @@ use image::RgbImage;
 use rand_augment::RandAugment;
 use serde::Serialize;
 
+/// The most pixels that an image moves by: as many as the largest has.
+const MOST: u32 = 1 << 16;
+
 /// What is done to a training image at random, in this order:
 ///
 /// ```text
@@ -86,7 +89,7 @@ impl Augment {
         Self { mixup: Some(alpha), ..self }
     }
 
-    /// Whether the settings make sense.
+    /// Whether the settings make sense. With those that do not no batch is made either.
     ///
     /// # Errors
     /// [`ErrorKind::Value`], with the setting that does not.
@@ -94,6 +97,9 @@ impl Augment {
         let wrong = |message: String| Err(Error::new(ErrorKind::Value, "Augment", message));
         if let Some(least) = self.resized_crop.filter(|least| !(*least > 0.0 && *least <= 1.0)) {
             return wrong(format!("resized_crop to {least} of the area; needs above 0, at most 1"));
+        }
+        if self.padded_crop > MOST {
+            return wrong(format!("padded_crop by {} pixels; needs at most {MOST}", self.padded_crop));
         }
         if let Some(RandAugment { magnitude, .. }) = self.rand_augment
             && !(0.0..=1.0).contains(&magnitude)
