@@ -185,6 +185,15 @@ fn scores_and_submissions() {
         submitted(Task::Stsb, Part::Test, "test.tsv", &stsb, logits(&[&[5.5], &[1.25]])),
         ("STS-B.tsv".into(), "index\tprediction\n0\t5.000\n1\t1.250\n".into())
     );
+    for (task, content, given) in [
+        (Task::Rte, rte, logits(&[&[1.0, 2.0], &[f32::NAN, 2.0]])),
+        (Task::Stsb, stsb.as_str(), logits(&[&[f32::NAN], &[1.25]])),
+    ] {
+        let (path, examples) = (out.path().join("nan"), read(task, Part::Test, "test.tsv", content));
+        let error = task.submit(&given, &examples, Part::Test, &path).unwrap_err();
+        assert!(error.kind() == ErrorKind::Value && error.message().contains("NaN"), "{error}");
+        assert!(!path.exists());
+    }
     let test = texts(Task::Rte, Part::Test, "test.tsv", rte);
     let error = Task::Rte.scores(&logits(&[&[1.0, 2.0], &[2.0, 2.0]]), &test).unwrap_err();
     assert!(error.message().contains("no labels"), "{error}");

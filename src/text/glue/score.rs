@@ -55,7 +55,8 @@ impl Task {
     /// the file's path.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] where the numbers of examples or labels differ, [`ErrorKind::Io`].
+    /// [`ErrorKind::Shape`] where the numbers of examples or labels differ, [`ErrorKind::Value`] where a logit is not finite, which says
+    /// nothing of a label, [`ErrorKind::Io`].
     pub fn submit(
         self,
         logits: &Tensor<f32, Ix2>,
@@ -65,6 +66,7 @@ impl Task {
     ) -> Result<std::path::PathBuf> {
         const NAME: &str = "Task::submit";
         self.check(logits, examples.examples.len())?;
+        logits.check_finite(NAME)?;
         let name = match (self, part) {
             (Self::Mnli, Part::TestMismatched | Part::DevMismatched) => "MNLI-mm.tsv".to_string(),
             (Self::Mnli, _) => "MNLI-m.tsv".to_string(),
