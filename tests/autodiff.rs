@@ -1,6 +1,6 @@
 //! The walk back as a whole: what is recorded, what is computed, what is freed, and what is refused.
 
-use ndarray::{IxDyn, array};
+use ndarray::{Ix1, IxDyn, array};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::sync::{
@@ -128,6 +128,25 @@ fn a_gradient_of_a_wrong_shape_is_refused() {
     assert!(message.contains("\"flawed\" gave operand 0 a gradient of shape [3, 2]; it has shape [2, 3]"), "{message}");
     assert!(x.backward().unwrap_err().to_string().contains("a gradient belongs to a single number"));
     assert!(x.square().unwrap().backward_from(normal(&[3, 2], 1)).is_err());
+}
+
+#[test]
+fn norms_refuse_an_eps_without_a_square_root() {
+    let x = Var::constant(normal::<f64>(&[4, 3], 1));
+    let (running, weight) = (Tensor::<f64, Ix1>::ones(3).unwrap(), Var::constant(normal(&[3], 2)));
+    for eps in [-1.0, f64::NAN, f64::INFINITY] {
+        let refused = [
+            x.layer_norm(None, None, eps).unwrap_err(),
+            x.rms_norm(None, eps).unwrap_err(),
+            x.grn(&weight, &weight, eps).unwrap_err(),
+            x.batch_norm(&running, &running, None, None, eps).unwrap_err(),
+            x.batch_norm_training(&running, &running, 0.1, None, None, eps).map(|_| ()).unwrap_err(),
+        ];
+        for error in refused {
+            assert_eq!(error.kind(), ErrorKind::Value);
+            assert!(error.to_string().ends_with(&format!("an eps of {eps}; it has to be finite and not below 0")));
+        }
+    }
 }
 
 #[test]

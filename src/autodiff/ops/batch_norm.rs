@@ -12,7 +12,7 @@
 
 use super::{
     super::{Saved, Var},
-    layer_norm::check_vector,
+    layer_norm::{check_eps, check_vector},
 };
 use crate::{
     device::channels::{self, Channels},
@@ -130,7 +130,8 @@ impl<T: Scalar> Var<T> {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] where the sizes do not fit, [`ErrorKind::Device`] where operands live in different places.
+    /// [`ErrorKind::Shape`] where the sizes do not fit, [`ErrorKind::Value`] for an `eps` that is negative or not finite,
+    /// [`ErrorKind::Device`] where operands live in different places.
     pub fn batch_norm(
         &self,
         mean: &Tensor<T, Ix1>,
@@ -144,6 +145,7 @@ impl<T: Scalar> Var<T> {
         check_vector(NAME, "variance", self, at.channels, Some(&Var::constant(variance.clone())))?;
         check_vector(NAME, "weight", self, at.channels, weight)?;
         check_vector(NAME, "bias", self, at.channels, bias)?;
+        check_eps(NAME, eps)?;
         let scale = reciprocal_deviation(&variance.clone().into_dyn(), eps)?;
         normalise(self, at, Statistics { mean: mean.clone().into_dyn(), scale, of_batch: false }, weight, bias)
     }
@@ -168,6 +170,7 @@ impl<T: Scalar> Var<T> {
         check_vector(NAME, "running variance", self, at.channels, Some(&Var::constant(running_variance.clone())))?;
         check_vector(NAME, "weight", self, at.channels, weight)?;
         check_vector(NAME, "bias", self, at.channels, bias)?;
+        check_eps(NAME, eps)?;
         if at.rows < 2 {
             let message =
                 format!("the statistics of a batch need two rows or more; shape {:?} has {}", self.shape(), at.rows);

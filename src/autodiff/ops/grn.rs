@@ -17,7 +17,7 @@
 
 use super::{
     super::{Saved, Var},
-    layer_norm::check_vector,
+    layer_norm::{check_eps, check_vector},
 };
 use crate::{
     device::{
@@ -47,6 +47,7 @@ impl<T: Scalar> Var<T> {
     ///
     /// # Errors
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where the sizes do not fit,
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) for an `eps` that is negative or not finite,
     /// [`ErrorKind::Device`](crate::ErrorKind::Device) where operands live in different places.
     pub fn grn(&self, gamma: &Self, beta: &Self, eps: f64) -> Result<Self> {
         let [groups, spatial @ .., n] = self.shape() else {
@@ -57,6 +58,7 @@ impl<T: Scalar> Var<T> {
         let n = at.channels;
         check_vector(NAME, "gamma", self, n, Some(gamma))?;
         check_vector(NAME, "beta", self, n, Some(beta))?;
+        check_eps(NAME, eps)?;
         let here = self.value().to_contiguous()?;
         let (gain, term) = (gamma.value().to_contiguous()?, beta.value().to_contiguous()?);
         let response = channels::respond(at, &channels::squares(at, here.flat())?, gain.flat(), T::of(eps))?;

@@ -15,7 +15,7 @@
 use super::super::{Saved, Var};
 use crate::{
     device::normalise::{self, Rows},
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     scalar::Scalar,
     tensor::Tensor,
 };
@@ -39,6 +39,14 @@ pub(super) fn check_vector<T: Scalar>(
     Ok(())
 }
 
+/// An error for an eps with which a square root would be none.
+pub(super) fn check_eps(name: &'static str, eps: f64) -> Result<()> {
+    if eps >= 0.0 && eps.is_finite() {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Value, name, format!("an eps of {eps}; it has to be finite and not below 0")))
+}
+
 fn apply<T: Scalar>(
     name: &'static str,
     centre: bool,
@@ -52,6 +60,7 @@ fn apply<T: Scalar>(
     };
     check_vector(name, "weight", x, n, weight)?;
     check_vector(name, "bias", x, n, bias)?;
+    check_eps(name, eps)?;
     if n == 0 {
         return Err(Error::shape(name, format!("rows of shape {:?} are empty and have no mean", x.shape())));
     }
@@ -98,8 +107,8 @@ impl<T: Scalar> Var<T> {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where sizes do not fit or rows are empty,
-    /// [`ErrorKind::Device`](crate::ErrorKind::Device) where operands live in different places.
+    /// [`ErrorKind::Shape`] where sizes do not fit or rows are empty, [`ErrorKind::Value`] for an `eps` that is negative or not finite,
+    /// [`ErrorKind::Device`] where operands live in different places.
     pub fn layer_norm(&self, weight: Option<&Self>, bias: Option<&Self>, eps: f64) -> Result<Self> {
         apply("layer_norm", true, self, weight, bias, eps)
     }
