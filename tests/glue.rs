@@ -121,7 +121,9 @@ fn a_run_leaves_an_adapter_a_model_and_predictions() -> Result {
 
     // What a run began with, it goes on with.
     case.fails(&format!("{words} --resume --max-length 9"), &["max_length was 32 and is 9"])?;
-    case.fails(&words, &["run"])
+    case.fails(&format!("{words} --max-length 9"), &["there is a run in this folder"])?;
+    case.fails(&format!("{words} --resume --max-length 9"), &["max_length was 32 and is 9"])?;
+    case.json(&format!("{words} --resume")).map(drop)
 }
 
 #[test]
@@ -175,6 +177,10 @@ fn what_is_wrong_is_said() -> Result {
         &["train.tsv: line", "more than 5 tokens"],
     )?;
     case.fails(&format!("{FINETUNE} --out out --method full --rank 3"), &["\"full\" has no rank"])?;
+    let most = u64::MAX;
+    case.fails(&format!("{FINETUNE} --out out --rank {most}"), &["take a smaller rank"])?;
+    case.fails(&format!("{FINETUNE} --out out --scale nan"), &["a scale of NaN", "it has to be finite"])?;
+    case.fails(&format!("{FINETUNE} --out out --epochs {most} --clip-norm 0"), &["clipped to a norm of 0"])?;
     // Another model's words.
     fs::create_dir_all(case.path("other"))?;
     for file in ["config.json", "model.safetensors"] {

@@ -58,7 +58,7 @@ impl Defaults {
     /// Rate, epochs, batch size, schedule and decay; the warm-up fits a run of `epochs` of `examples`.
     pub fn pace(&self, method: &str, epochs: Option<u64>, batch: Option<usize>, examples: usize) -> Pace {
         let (epochs, batch) = (epochs.unwrap_or(self.epochs), batch.unwrap_or(32));
-        let steps = epochs * examples.div_ceil(batch.max(1)) as u64;
+        let steps = epochs.saturating_mul(examples.div_ceil(batch.max(1)) as u64);
         let most = (MOST_WARMUP * steps as f64) as u64;
         let schedule = match self.warmup {
             WarmUp::Steps(warmup) => Schedule::linear().warmup_steps(warmup.min(most)),

@@ -23,7 +23,7 @@ pub fn seconds_of_steps<M: Module<f32>>(
 ) -> Result<Vec<f64>> {
     let mut optimizer = Optimizer::new(AdamW::new(1e-3), &Groups::new(), model)?;
     let mut allocator = adalora.map(AdaLora::allocator).transpose()?;
-    let (mut seconds, rounds) = (Vec::new(), WARM_UP + steps.max(1));
+    let (mut seconds, rounds) = (Vec::new(), WARM_UP.saturating_add(steps.max(1)));
     for round in 0..rounds {
         let start = Instant::now();
         let loss = with_penalty(loss(model, Mode::training(0, round))?, adalora, model)?;

@@ -107,6 +107,10 @@ impl TrainingArguments {
                 .map_err(|e| Error::new(ErrorKind::Format, "settings", format!("{}: {e}", path.display())))?;
             return same(&path, &kept, settings);
         }
+        // The trainer refuses to begin where a run is, whose settings these are.
+        if !self.resume && self.out.join("last.safetensors").exists() {
+            return Ok(());
+        }
         std::fs::create_dir_all(&self.out).map_err(io)?;
         std::fs::write(&path, format!("{settings:#}\n")).map_err(io)
     }
