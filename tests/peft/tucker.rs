@@ -258,6 +258,22 @@ fn adapters_that_the_base_has_count_too() {
 }
 
 #[test]
+fn adapters_that_do_not_go_over_are_said() {
+    let linear = |seed| Linear::<f64>::from_tensors(normal(&[4, 4], seed).into_order().unwrap(), None).unwrap();
+    let (mut base, mut tuned) = (vec![linear(1), linear(2)], vec![linear(3), linear(2)]);
+    Attach::new(&Lora::new(2)).to(Targets::of(["1"])).apply(&mut tuned).unwrap();
+    fill(&mut tuned[1], None, 3);
+    let change = tuned[1].effective_weight().unwrap().value().sub(base[1].weight().value()).unwrap();
+    let distil = Distil::new(Truncation::Tolerance(0.1)).to(Targets::of(["0"]));
+    let error = distil.clone().keep(Targets::of(["1"])).apply(&mut base, &tuned).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.message().starts_with("\"1.weight\" is kept, and an adapter changes it"), "{error}");
+    assert!(base[0].adapters().is_empty());
+    let report = distil.apply(&mut base, &tuned).unwrap();
+    assert_eq!(report.left, [("1.weight".to_string(), change.max_abs().unwrap())]);
+}
+
+#[test]
 fn bottlenecks_are_not_distilled() {
     struct Half<T: Scalar> {
         dense: Linear<T>,

@@ -4,7 +4,7 @@ use super::{Truncated, TruncatedRow, Truncation, in_mode_order, truncated_dense}
 use crate::{
     autodiff::without_gradients,
     error::{Error, ErrorKind, Result},
-    nn::Module,
+    nn::{Layer, Module},
     peft::{
         attach::{own_parameters, own_parameters_mut},
         flora::FloraAdapter,
@@ -66,8 +66,8 @@ pub struct Distilled {
     pub unchanged: Vec<String>,
     /// Parts of the model that were taken over as they are.
     pub kept: Vec<String>,
-    /// The model's own parameters that differ and are neither adapted nor kept, with the largest difference of an entry: the adapters
-    /// do not have them.
+    /// The model's own parameters that differ, weights with what adapters make of them, and are neither adapted nor kept, with the largest
+    /// difference of an entry: the adapters do not have them.
     pub left: Vec<(String, f64)>,
 }
 
@@ -98,7 +98,7 @@ impl Distil {
     /// # Errors
     /// [`ErrorKind::Value`] where the models' parts have other names, where a pattern matches nothing, where the name is taken, where nothing
     /// differs, and for a weight that is not finite; [`ErrorKind::Shape`] where shapes differ; [`ErrorKind::Unsupported`] where the fine-tuned
-    /// model has bottlenecks, which are no update of a weight; those of [`Flora::ranks`](crate::peft::Flora::ranks). Nothing is changed then.
+    /// model has bottlenecks, which are no update of a weight, and where adapters change a weight that is kept; those of [`Flora::ranks`](crate::peft::Flora::ranks). Nothing is changed then.
     pub fn apply<T, B, M>(&self, base: &mut B, tuned: &M) -> Result<Distilled>
     where
         T: Scalar,
@@ -111,6 +111,7 @@ impl Distil {
         };
         let theirs: BTreeMap<String, _> = own_parameters(tuned).into_iter().collect();
         check_same(&*base, &theirs)?;
+        check_kept(&kept, &[mapping(&*base), mapping(tuned)])?;
         let (mut differences, mut unchanged) = (Vec::new(), Vec::new());
         for (name, difference) in self.differences(&*base, tuned, &kept)? {
             match difference {
@@ -129,9 +130,14 @@ impl Distil {
 
         let mut left = Vec::new();
         let weights: BTreeSet<String> = adapters.keys().map(|layer| weight_of(layer)).collect();
+        let layers = (mapping(&*base), mapping(tuned));
         for (name, parameter) in own_parameters(&*base) {
             if !weights.contains(&name) && !kept.contains(&name) {
-                let moved = theirs[&name].value().sub(parameter.value())?.max_abs()?;
+                let difference = match (layers.0.get(&name), layers.1.get(&name)) {
+                    (Some(ours), Some(theirs)) => moved(*ours, *theirs)?,
+                    _ => theirs[&name].value().sub(parameter.value())?,
+                };
+                let moved = difference.max_abs()?;
                 left.extend((moved > 0.0).then_some((name, moved)));
             }
         }
@@ -178,9 +184,7 @@ impl Distil {
             let Some(theirs) = there.get(&name) else {
                 return Err(wrong(format!("the fine-tuned model has no layer {name:?}")));
             };
-            let (ours, theirs) =
-                without_gradients(|| Ok::<_, Error>((layer.effective_weight()?, theirs.effective_weight()?)))?;
-            let difference = theirs.value().sub(ours.value())?;
+            let difference = moved(layer, *theirs)?;
             difference.check_finite("distil").map_err(|cause| {
                 let message = format!("the difference at layer {name:?} is not finite: {}", cause.message());
                 wrong(message).with_source(cause)
@@ -222,6 +226,31 @@ impl Distil {
 /// The name of a layer's weight among the parameters.
 fn weight_of(layer: &str) -> String {
     if layer.is_empty() { "weight".to_string() } else { format!("{layer}.weight") }
+}
+
+/// The layers that map inputs to outputs, by the names of their weights.
+fn mapping<T: Scalar, M: Module<T> + ?Sized>(model: &M) -> BTreeMap<String, &dyn Layer<T>> {
+    let layers = model.layers().into_iter().filter(|(_, layer)| layer.operation().maps());
+    layers.map(|(name, layer)| (weight_of(&name), layer)).collect()
+}
+
+/// The fine-tuned layer's weight without ours, each with its adapters.
+fn moved<T: Scalar>(ours: &dyn Layer<T>, theirs: &dyn Layer<T>) -> Result<Tensor<T>> {
+    let (ours, theirs) = without_gradients(|| Ok::<_, Error>((ours.effective_weight()?, theirs.effective_weight()?)))?;
+    theirs.value().sub(ours.value())
+}
+
+/// An error for a kept weight with adapters that count, in one of the models: what would be taken over is not what it computes with.
+fn check_kept<T: Scalar>(kept: &BTreeSet<String>, models: &[BTreeMap<String, &dyn Layer<T>>; 2]) -> Result<()> {
+    let adapted = |layer: &dyn Layer<T>| layer.adapters().names().any(|name| layer.adapters().is_enabled(name));
+    match models.iter().flatten().find(|(weight, layer)| kept.contains(*weight) && adapted(**layer)) {
+        None => Ok(()),
+        Some((weight, _)) => {
+            let message =
+                format!("{weight:?} is kept, and an adapter changes it; merge the adapter first (peft::merge)");
+            Err(Error::new(ErrorKind::Unsupported, "distil", message))
+        }
+    }
 }
 
 fn wrong(message: String) -> Error {
