@@ -64,7 +64,7 @@ pub fn combine<T: Scalar>(model: &mut (impl Module<T> + ?Sized), name: &str, par
         let sum = without_gradients(|| sum_of(&here))?.ok_or_else(|| {
             let message = format!(
                 "the adapters of layer {layer_name:?} are not all FLoRA, or all LoRA of one form and AdaLoRA, so that their sum has no factored form; \
-                 merge them into the weight one after the other"
+                 enable them together, or merge them into the weight"
             );
             Error::new(ErrorKind::Unsupported, "combine", message)
         })?;

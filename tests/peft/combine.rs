@@ -70,7 +70,7 @@ fn what_has_no_factored_sum() {
         let error = peft::combine(&mut layer, "sum", &[("a", 1.0), ("b", 1.0)]).unwrap_err();
         assert_eq!(layer.layer().adapters().len(), 2);
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(error.message().ends_with("merge them into the weight one after the other"), "{error}");
+        assert!(error.message().ends_with("enable them together, or merge them into the weight"), "{error}");
     };
     refused(&Flora::new(), &Lora::new(2));
     refused(&Dora::new(2), &Dora::new(2));
