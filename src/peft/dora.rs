@@ -33,7 +33,8 @@ use serde::{Deserialize, Serialize};
 /// is formed.
 ///
 /// It is made of a [`Lora`], which has all settings. Defined on every layer, with groups and transposed convolutions.
-/// An output whose weights are all zero has no direction, and keeps none until B and A give it one.
+/// An output whose weights are all zero has no direction, and keeps none until B and A give it one; its length
+/// starts as 1.
 ///
 /// S.-Y. Liu et al., *DoRA: Weight-decomposed low-rank adaptation*, ICML 2024.
 ///
