@@ -377,8 +377,9 @@ pub(crate) fn transpose(nest: &[Loop<1>]) -> Option<Transpose> {
     Some(Transpose { rows: nest[unit].size, cols: inner.size, source_step: inner.strides[0], out_step, rest })
 }
 
-/// A kernel (or, where the name ends in `*`, one for `f32` and one for `f64`; with an `@`, one for each way to hold a row) and its arguments: `p` an address, `i` an integer, `d` a
-/// double, `t` a number of the kernel's type, `n` loops, `g` the sizes of images, `m` those of a product with a short side.
+/// A kernel (or, where the name ends in `*`, one for `f32` and one for `f64`; with an `@`, one for each way to hold a row) and its arguments:
+/// `p` an address, `i` an integer, `d` a double, `f` a single, `t` a number of the kernel's type, `n` loops, `g` the sizes of images, `m` those
+/// of a product with a short side.
 pub(crate) const KERNELS: &[(Source, &str, &str)] = &[
     (Source::Elementwise, "copy_1", "ppin"),
     (Source::Elementwise, "copy_2", "ppin"),

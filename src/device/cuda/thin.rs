@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn pieces_cover_the_sum_once_and_fill_a_gpu() {
-        for (m, k, terms) in [(512, 1 << 18, 1), (256, 65_537, 1), (300, 1000, 77), (262_144, 512, 1), (512, 33, 512)] {
+        for (m, k, terms) in [(512, 1 << 18, 1), (256, 65_537, 1), (400, 1000, 77), (262_144, 512, 1), (512, 33, 512)] {
             let mut p = gemm([m, k, 42], rows(k), rows(42));
             if terms > 1 {
                 // Rows further apart than one term is long, so that the loops do not merge.
@@ -276,8 +276,9 @@ mod tests {
                     *entry = (-1.5 * sum + 0.25 * *entry as f64) as f32;
                 }
             }
+            let largest = wanted.iter().fold(0.0f32, |most, x| most.max(x.abs()));
             let far = got.iter().zip(&wanted).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
-            assert!(far < 1e-4, "{far}");
+            assert!(far < 1e-5 * largest, "{far} of {largest}");
         }
     }
 }
