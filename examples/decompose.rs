@@ -82,7 +82,7 @@ struct Arguments {
     /// cpu, or cuda:0 in a build with the feature cuda.
     #[arg(long, default_value = "cpu")]
     device: String,
-    /// Write core.npy or weights.npy, and factor_0.npy, factor_1.npy .. into this folder.
+    /// Write core.npy or weights.npy, and factor_0.npy, factor_1.npy .. into this folder, in the place of those of another decomposition.
     #[arg(long)]
     out: Option<PathBuf>,
     /// Let the last line of standard output be one JSON object.
@@ -102,6 +102,10 @@ enum MethodName {
 impl MethodName {
     fn has_sweeps(self) -> bool {
         !matches!(self, MethodName::Hosvd | MethodName::StHosvd)
+    }
+
+    fn has_starts(self) -> bool {
+        matches!(self, MethodName::NonNegativeTucker | MethodName::CpAls)
     }
 }
 
@@ -163,8 +167,16 @@ fn decompose<T: Scalar>(arguments: &Arguments) -> Result<()> {
     let heard = say(format_args!("{}: {}", arguments.input.display(), describe(&shape)));
     check_range::<T>(&x)?;
     let x = x.cast::<T>()?.to_device(&device)?;
-    if arguments.skip_nan && !arguments.method.has_sweeps() {
-        return Err(usage("--skip-nan is for methods with sweeps: hooi, non-negative-tucker and cp-als"));
+    let of_sweeps = [
+        ("--skip-nan", arguments.skip_nan),
+        ("--sweeps", arguments.sweeps.is_some()),
+        ("--init", arguments.init.is_some()),
+    ];
+    if let Some((flag, _)) = of_sweeps.iter().find(|(_, said)| *said && !arguments.method.has_sweeps()) {
+        return Err(usage(format!("{flag} is for methods with sweeps: hooi, non-negative-tucker and cp-als")));
+    }
+    if arguments.starts > 1 && !arguments.method.has_starts() {
+        return Err(usage("--starts is for methods that start from random numbers: non-negative-tucker and cp-als"));
     }
     if arguments.non_negative && arguments.method != MethodName::CpAls {
         return Err(usage(
@@ -329,7 +341,7 @@ impl<T: Scalar> Found<T> {
     }
 }
 
-fn usage(message: &str) -> Error {
+fn usage(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Rank, "decompose", message)
 }
 
@@ -351,11 +363,28 @@ fn write<T: Scalar>(folder: &Path, parts: &[(String, Tensor<T, IxDyn>)]) -> Resu
         parts.iter().try_for_each(|(name, _)| {
             let to = folder.join(name);
             std::fs::rename(staged.join(name), &to).map_err(|e| io(&to, e))
-        })
+        })?;
+        remove_others(folder, parts).map_err(|e| io(folder, e))
     });
     // What is left of the staging folder is of no use to anybody, and its removal no reason to fail.
     std::fs::remove_dir_all(&staged).ok();
     moved
+}
+
+/// Removes the parts of another decomposition, which would be read as parts of this one.
+fn remove_others<T: Scalar>(folder: &Path, parts: &[(String, Tensor<T, IxDyn>)]) -> std::io::Result<()> {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
+    let is_factor = |stem: &str| stem.strip_prefix("factor_").is_some_and(is_number);
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let stem = name.to_str().and_then(|name| name.strip_suffix(".npy"));
+        let is_part = stem.is_some_and(|stem| stem == "core" || stem == "weights" || is_factor(stem));
+        if is_part && parts.iter().all(|(part, _)| name != part.as_str()) && entry.file_type()?.is_file() {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// A progress bar on standard error, when somebody is looking.

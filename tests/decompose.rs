@@ -310,7 +310,13 @@ fn options_that_do_not_go_together_are_refused() -> Result {
         case.fails(&format!("--method {method} --tol 0.1"), &["need --ranks", "--tol is for hosvd and st-hosvd"])?;
         case.fails(&format!("--method {method} --ranks 2,2,2 --non-negative"), &["--non-negative is for cp-als"])?;
     }
-    case.fails("--method st-hosvd --tol 0.1 --skip-nan", &["--skip-nan is for methods with sweeps"])?;
+    for flag in ["--skip-nan", "--sweeps 5", "--init random"] {
+        let says = format!("{} is for methods with sweeps", flag.split(' ').next().unwrap_or(flag));
+        case.fails(&format!("--method st-hosvd --tol 0.1 {flag}"), &[says.as_str()])?;
+    }
+    for method in ["hosvd", "hooi"] {
+        case.fails(&format!("--method {method} --ranks 2,2,2 --starts 2"), &["--starts is for methods that start"])?;
+    }
     case.fails("--method cp-als", &["cp-als needs --rank"])?;
     case.fails("--method cp-als --ranks 2,2,2", &["cp-als needs --rank", "Tucker"])?;
     case.fails("--method parafac --rank 2", &["invalid value 'parafac'", "cp-als", "st-hosvd"])?;
@@ -428,5 +434,16 @@ fn older_files_are_replaced() -> Result {
     assert_eq!(case.load("parts/core.npy")?.shape(), &[2, 2, 2]);
     let files = case.files()?;
     assert_eq!(files.len(), 5, "x.npy, core and three factors, and nothing else: {files:?}");
+
+    // Parts of another decomposition would be taken for this one's; what is no part of any stays.
+    fs::write(case.path("parts/factor_7.npy"), "of order 8")?;
+    for name in ["factor_.npy", "factor_x.npy", "mean.npy", "core.txt"] {
+        fs::write(case.path("parts").join(name), "the user's")?;
+    }
+    case.json("--method cp-als --rank 2 --sweeps 3 --out parts")?;
+    let names = ["core.npy", "factor_7.npy"].map(|name| case.path("parts").join(name).exists());
+    assert_eq!(names, [false, false]);
+    assert_eq!(case.load("parts/weights.npy")?.shape(), &[2]);
+    assert_eq!(case.files()?.len(), 9, "{:?}", case.files()?);
     Ok(())
 }

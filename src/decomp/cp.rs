@@ -220,7 +220,9 @@ impl<T: Scalar, D: Dimension> Cp<T, D> {
     /// infinite where only X is.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where the shapes differ, [`ErrorKind::Device`](crate::ErrorKind::Device) where they live in different places.
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where the shapes differ, [`ErrorKind::Device`](crate::ErrorKind::Device) where they live in
+    /// different places; [`ErrorKind::Value`](crate::ErrorKind::Value) where an entry of X is not finite (the first is named), or the
+    /// decomposition's are not.
     pub fn relative_error(&self, x: &Tensor<T, D>) -> Result<f64> {
         if x.shape() != self.shape {
             let message = format!("a decomposition of shape {:?} for a tensor of shape {:?}", self.shape, x.shape());

@@ -231,7 +231,8 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
     /// infinite where only X is.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] where the shapes differ, [`ErrorKind::Device`] where they live in different places.
+    /// [`ErrorKind::Shape`] where the shapes differ, [`ErrorKind::Device`] where they live in different places; [`ErrorKind::Value`] where
+    /// an entry of X is not finite (the first is named), or the decomposition's are not.
     pub fn relative_error(&self, x: &Tensor<T, D>) -> Result<f64> {
         if x.shape() != self.shape {
             let message = format!("a decomposition of shape {:?} for a tensor of shape {:?}", self.shape, x.shape());
@@ -239,8 +240,7 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
         }
         if self.factors.is_empty() {
             // A single number: there are no slabs.
-            let (residual, norm) = (x.sub(&self.core)?.norm()?, x.norm()?);
-            return Ok(if residual == 0.0 { 0.0 } else { residual / norm });
+            return relative(x, x.sub(&self.core)?.norm()?, x.norm()?);
         }
         let rest = self.core.multi_mode_product(&self.factors, MultiMode { skip: Some(0), transpose: false })?;
         relative_residual(x, |rows| rest.mode_product(0, &self.factors[0].narrow(0, rows)?))
@@ -396,5 +396,16 @@ pub(super) fn relative_residual<T: Scalar, D: Dimension>(
         norm = norm.hypot(slab.norm()?);
         start = range.end;
     }
-    Ok(if residual == 0.0 { 0.0 } else { residual / norm })
+    relative(x, residual, norm)
+}
+
+/// A residual relative to the norm of X; an error where it is no number.
+fn relative<T: Scalar, D: Dimension>(x: &Tensor<T, D>, residual: f64, norm: f64) -> Result<f64> {
+    let error = if residual == 0.0 { 0.0 } else { residual / norm };
+    if error.is_nan() {
+        x.check_finite("relative_error")?;
+        let message = "the decomposition has entries that are not finite, or too large to be compared with";
+        return Err(Error::new(ErrorKind::Value, "relative_error", message));
+    }
+    Ok(error)
 }

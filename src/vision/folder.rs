@@ -1,6 +1,6 @@
 //! [`ImageFolder`]: image files, one sub-folder a class.
 
-use super::ImageSource;
+use super::{ImageSource, source::check_index};
 use crate::{
     error::{Error, ErrorKind, Result},
     tensor::Origin,
@@ -116,6 +116,7 @@ impl ImageSource for ImageFolder {
     }
 
     fn image(&self, index: usize) -> Result<RgbImage> {
+        check_index(NAME, index, self.len())?;
         decode(&self.files[index].0)
     }
 

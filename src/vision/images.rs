@@ -1,6 +1,6 @@
 //! [`Images`]: a source as a data set.
 
-use super::{Augment, ImageBatch, ImageSource, augment::Draw, resize::fitted};
+use super::{Augment, ImageBatch, ImageSource, augment::Draw, resize::fitted, source::check_index};
 use crate::{
     autodiff::without_gradients,
     device::Device,
@@ -71,9 +71,7 @@ impl Images {
     /// The batch of these images, each made by `make` of its place and what the source has.
     fn collected(&self, indices: &[usize], make: impl Fn(usize, RgbImage) -> RgbImage) -> Result<ImageBatch> {
         let (side, count) = (self.side as usize, self.len());
-        if let Some(index) = indices.iter().find(|&&index| index >= count) {
-            return Err(Error::shape("Images", format!("image {index} of {count}")));
-        }
+        indices.iter().try_for_each(|&index| check_index("Images", index, count))?;
         let mut values = Vec::with_capacity(indices.len() * side * side * 3);
         for (place, &index) in indices.iter().enumerate() {
             let image = make(place, self.source.image(index)?);

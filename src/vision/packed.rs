@@ -1,6 +1,6 @@
 //! [`PackedImages`]: all pixels in one safetensors file.
 
-use super::ImageSource;
+use super::{ImageSource, source::check_index};
 use crate::{
     error::{ErrorKind, Result},
     tensor::{Origin, Tensor, TensorFile},
@@ -103,6 +103,7 @@ impl ImageSource for PackedImages {
 
     fn image(&self, index: usize) -> Result<RgbImage> {
         let &[_, rows, columns, channels] = self.pixels.shape() else { unreachable!("it has four modes") };
+        check_index(NAME, index, self.len())?;
         let size = rows * columns * channels;
         let all = self.pixels.as_slice().unwrap_or_default();
         let pixels = &all[index * size..(index + 1) * size];

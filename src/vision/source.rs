@@ -25,7 +25,7 @@ pub trait ImageSource: Send + Sync {
     ///
     /// # Errors
     /// [`ErrorKind::Io`] where a file cannot be read, [`ErrorKind::Format`] where it is no image or has no pixels; both with the
-    /// file's name.
+    /// file's name. [`ErrorKind::Shape`] where there are fewer images.
     fn image(&self, index: usize) -> Result<RgbImage>;
 
     /// The side of the images, where all are squares of one size and that is known without decoding them.
@@ -35,6 +35,14 @@ pub trait ImageSource: Send + Sync {
 
     /// What errors call it: its path.
     fn name(&self) -> String;
+}
+
+/// An error for an image that is not among `count`.
+pub(super) fn check_index(operation: &'static str, index: usize, count: usize) -> Result<()> {
+    match index < count {
+        true => Ok(()),
+        false => Err(Error::shape(operation, format!("image {index} of {count}"))),
+    }
 }
 
 /// The images at a path: a folder with one sub-folder a class, or a packed `.safetensors` file.

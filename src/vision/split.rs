@@ -1,6 +1,6 @@
 //! [`split`]: parts of a source, by blocks.
 
-use super::ImageSource;
+use super::{ImageSource, source::check_index};
 use crate::error::{Error, ErrorKind, Result};
 use image::RgbImage;
 use std::sync::Arc;
@@ -120,6 +120,7 @@ impl ImageSource for Subset {
     }
 
     fn image(&self, index: usize) -> Result<RgbImage> {
+        check_index("Subset", index, self.len())?;
         self.source.image(self.indices[index])
     }
 

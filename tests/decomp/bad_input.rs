@@ -330,3 +330,21 @@ fn no_components_stand_for_zero() {
     assert_eq!(cp.relative_error(&zero).unwrap(), 0.0);
     assert_eq!(tucker.relative_error(&Tensor::ones(IxDyn(&[3, 4])).unwrap()).unwrap(), 1.0);
 }
+
+#[test]
+fn an_error_that_is_no_number_says_why() {
+    let x = normal::<f64>(&[4, 3, 2], 1);
+    let tucker = StHosvd::ranks([2, 2, 2]).fit(&x).unwrap().into_inner();
+    let cp = CpAls::rank(2).exactly(2).fit(&x).unwrap().into_inner();
+    let hole = Tensor::from_fn([4, 3, 2], |i| if i == [2, 1, 0] { f64::NAN } else { 1.0 }).unwrap();
+    let text = "relative_error: entry [2, 1, 0] is NaN; every entry has to be finite";
+    assert_error(tucker.relative_error(&hole), ErrorKind::Value, text);
+    assert_error(cp.relative_error(&hole), ErrorKind::Value, text);
+    let (core, mut factors) = tucker.into_parts();
+    factors[1] = factors[1].scale(f64::NAN).unwrap();
+    let broken = Tucker::new(core, factors).unwrap();
+    assert_eq!(broken.relative_error(&x).unwrap_err().kind(), ErrorKind::Value);
+    let number = Tucker::<f64, Ix0>::new(Tensor::from_vec([], vec![1.0]).unwrap(), vec![]).unwrap();
+    let nan = Tensor::<f64, Ix0>::from_vec([], vec![f64::NAN]).unwrap();
+    assert_eq!(number.relative_error(&nan).unwrap_err().kind(), ErrorKind::Value);
+}

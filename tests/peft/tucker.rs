@@ -292,6 +292,10 @@ fn bottlenecks_are_not_distilled() {
     assert!(error.message().starts_with("layer \"LayerNorm\" of the fine-tuned model: a bottleneck is"), "{error}");
     assert!(base.dense.adapters().is_empty());
     peft::disable(&mut tuned, "default").unwrap();
+    let mut with_one = half(1);
+    peft::attach(&mut with_one, &Bottleneck::houlsby(2), &Targets::all()).unwrap();
+    let error = distil.clone().name("again").apply(&mut with_one, &tuned).unwrap_err();
+    assert!(error.message().starts_with("layer \"LayerNorm\" of the model: a bottleneck is"), "{error}");
     distil.apply(&mut base, &tuned).unwrap();
 }
 

@@ -123,6 +123,8 @@ fn packed_files_that_do_not_fit() {
     let floats =
         TensorFile::new().with("images_u8_nhwc", &floats).unwrap().with("labels_u8", &labels(vec![0; 3])).unwrap();
     assert!(opened(&floats, &path).is_err());
+    let three = opened(&file(&pixels, vec![0, 1, 1]), &path).unwrap();
+    refused(three.image(3), ErrorKind::Shape, &["image 3 of 3"]);
     fs::write(&path, "no tensors").unwrap();
     refused(vision::open(&path), ErrorKind::Format, &["scenes.safetensors"]);
 }

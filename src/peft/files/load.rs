@@ -18,8 +18,8 @@ use std::path::Path;
 /// Reads a folder of adapters into a model that has none of that name, strictly: every tensor of the file has its place,
 /// and nothing that the configuration speaks of is missing.
 ///
-/// The adapters train, and of the model's own parameters those that were saved with them (a head, biases). All others
-/// are frozen. [`freeze_all`](Module::freeze_all) afterwards gives a model for use only.
+/// The adapters train, and of the model's own parameters those that were saved with them (a head, biases), but for the weights that have
+/// an adapter. All others are frozen. [`freeze_all`](Module::freeze_all) afterwards gives a model for use only.
 ///
 /// ```
 /// use tenfold::{nn::Linear, peft::{self, Attach, LoadAdapter, Lora}};

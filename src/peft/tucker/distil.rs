@@ -97,8 +97,8 @@ impl Distil {
     ///
     /// # Errors
     /// [`ErrorKind::Value`] where the models' parts have other names, where a pattern matches nothing, where the name is taken, where nothing
-    /// differs, and for a weight that is not finite; [`ErrorKind::Shape`] where shapes differ; [`ErrorKind::Unsupported`] where the fine-tuned
-    /// model has bottlenecks, which are no update of a weight, and where adapters change a weight that is kept; those of [`Flora::ranks`](crate::peft::Flora::ranks). Nothing is changed then.
+    /// differs, and for a weight that is not finite; [`ErrorKind::Shape`] where shapes differ; [`ErrorKind::Unsupported`] where one of the
+    /// models has bottlenecks, which are no update of a weight, and where adapters change a weight that is kept; those of [`Flora::ranks`](crate::peft::Flora::ranks). Nothing is changed then.
     pub fn apply<T, B, M>(&self, base: &mut B, tuned: &M) -> Result<Distilled>
     where
         T: Scalar,
@@ -170,11 +170,14 @@ impl Distil {
         let there: BTreeMap<String, _> = tuned.layers().into_iter().collect();
         let mut differences = Vec::new();
         let adapted = |name: &String| meant.contains(name) && !kept.contains(&weight_of(name));
-        for (name, layer) in tuned.layers().into_iter().filter(|(_, layer)| !layer.operation().maps()) {
-            without_gradients(|| layer.effective_weight()).map_err(|cause| {
-                let message = format!("layer {name:?} of the fine-tuned model: {}", cause.message());
-                Error::new(cause.kind(), "distil", message).with_source(cause)
-            })?;
+        // Bottlenecks are no update of a weight, and say so.
+        for (whose, layers) in [("the model", base.layers()), ("the fine-tuned model", tuned.layers())] {
+            for (name, layer) in layers.into_iter().filter(|(_, layer)| !layer.operation().maps()) {
+                without_gradients(|| layer.effective_weight()).map_err(|cause| {
+                    let message = format!("layer {name:?} of {whose}: {}", cause.message());
+                    Error::new(cause.kind(), "distil", message).with_source(cause)
+                })?;
+            }
         }
         for (name, layer) in layers.into_iter().filter(|(name, _)| adapted(name)) {
             if self.name.is_empty() || layer.adapters().get(&self.name).is_some() {
