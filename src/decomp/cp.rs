@@ -1,6 +1,6 @@
 //! The CP format: a weighted sum of outer products.
 
-use super::tucker::{check_index, column_signs, relative_residual, unit_columns, write_sizes, write_summary};
+use super::tucker::{a_number, check_index, column_signs, relative_residual, unit_columns, write_sizes, write_summary};
 use crate::{
     algebra::{hadamard, khatri_rao},
     device::{layout::checked_len, reduce::in_range},
@@ -228,7 +228,7 @@ impl<T: Scalar, D: Dimension> Cp<T, D> {
             let message = format!("a decomposition of shape {:?} for a tensor of shape {:?}", self.shape, x.shape());
             return Err(Error::shape("Cp::relative_error", message));
         }
-        self.error_over(x, None)
+        a_number(x, self.error_over(x, None)?)
     }
 
     /// The same over the entries that a mask has ones for; X has zeros elsewhere.

@@ -234,7 +234,7 @@ impl<T: Scalar> NonNegativeTucker<T> {
         let tucker = state.tucker()?;
         let relative_error = match (observed, history.last()) {
             (None, Some(&error)) if error > resolved::<T>() => error,
-            (None, _) => tucker.relative_error(&x)?,
+            (None, _) => tucker.error(&x)?,
             (Some(_), Some(&error)) => error,
             (Some(observed), None) => relative(observed.filled(&tucker.reconstruct()?)?.1),
         };

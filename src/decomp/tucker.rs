@@ -238,9 +238,14 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
             let message = format!("a decomposition of shape {:?} for a tensor of shape {:?}", self.shape, x.shape());
             return Err(Error::shape("Tucker::relative_error", message));
         }
+        a_number(x, self.error(x)?)
+    }
+
+    /// The same for a shape that fits; NaN where it is no number.
+    pub(super) fn error(&self, x: &Tensor<T, D>) -> Result<f64> {
         if self.factors.is_empty() {
             // A single number: there are no slabs.
-            return relative(x, x.sub(&self.core)?.norm()?, x.norm()?);
+            return Ok(relative(x.sub(&self.core)?.norm()?, x.norm()?));
         }
         let rest = self.core.multi_mode_product(&self.factors, MultiMode { skip: Some(0), transpose: false })?;
         relative_residual(x, |rows| rest.mode_product(0, &self.factors[0].narrow(0, rows)?))
@@ -255,7 +260,7 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
         let share = self.core.norm()? / norm;
         let error = ((1.0 - share) * (1.0 + share)).max(0.0).sqrt();
         let resolved = if T::DTYPE == DType::F64 { 1e-5 } else { 3e-2 };
-        if error > resolved { Ok(error) } else { self.relative_error(x) }
+        if error > resolved { Ok(error) } else { self.error(x) }
     }
 
     /// The same tensor with orthonormal factors: QR of each, R moved into the core. Ranks above a mode's size shrink to it.
@@ -396,12 +401,15 @@ pub(super) fn relative_residual<T: Scalar, D: Dimension>(
         norm = norm.hypot(slab.norm()?);
         start = range.end;
     }
-    relative(x, residual, norm)
+    Ok(relative(residual, norm))
 }
 
-/// A residual relative to the norm of X; an error where it is no number.
-fn relative<T: Scalar, D: Dimension>(x: &Tensor<T, D>, residual: f64, norm: f64) -> Result<f64> {
-    let error = if residual == 0.0 { 0.0 } else { residual / norm };
+fn relative(residual: f64, norm: f64) -> f64 {
+    if residual == 0.0 { 0.0 } else { residual / norm }
+}
+
+/// A relative error, or why it is no number.
+pub(super) fn a_number<T: Scalar, D: Dimension>(x: &Tensor<T, D>, error: f64) -> Result<f64> {
     if error.is_nan() {
         x.check_finite("relative_error")?;
         let message = "the decomposition has entries that are not finite, or too large to be compared with";

@@ -336,10 +336,10 @@ fn an_error_that_is_no_number_says_why() {
     let x = normal::<f64>(&[4, 3, 2], 1);
     let tucker = StHosvd::ranks([2, 2, 2]).fit(&x).unwrap().into_inner();
     let cp = CpAls::rank(2).exactly(2).fit(&x).unwrap().into_inner();
-    let hole = Tensor::from_fn([4, 3, 2], |i| if i == [2, 1, 0] { f64::NAN } else { 1.0 }).unwrap();
+    let hole = Tensor::from_fn(vec![4, 3, 2], |i| if i == [2, 1, 0] { f64::NAN } else { 1.0 }).unwrap();
     let text = "relative_error: entry [2, 1, 0] is NaN; every entry has to be finite";
-    assert_error(tucker.relative_error(&hole), ErrorKind::Value, text);
-    assert_error(cp.relative_error(&hole), ErrorKind::Value, text);
+    assert_eq!(tucker.relative_error(&hole).unwrap_err().to_string(), text);
+    assert_eq!(cp.relative_error(&hole).unwrap_err().to_string(), text);
     let (core, mut factors) = tucker.into_parts();
     factors[1] = factors[1].scale(f64::NAN).unwrap();
     let broken = Tucker::new(core, factors).unwrap();
