@@ -1,5 +1,5 @@
-//! Matrix products by cuBLAS, and those with a short side by kernels of our own. Operands that it cannot read as they lie are copied first; products that it cannot write as they are to
-//! lie are written elsewhere and put into place.
+//! Matrix products by cuBLAS, and those with a short side by kernels of our own (`thin.rs`). Operands that cuBLAS cannot read as they lie are
+//! copied first; products that it cannot write as they are to lie are written elsewhere and put into place.
 #![allow(unsafe_code)]
 
 use super::{

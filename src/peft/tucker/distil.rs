@@ -98,7 +98,8 @@ impl Distil {
     /// # Errors
     /// [`ErrorKind::Value`] where the models' parts have other names, where a pattern matches nothing, where the name is taken, where nothing
     /// differs, and for a weight that is not finite; [`ErrorKind::Shape`] where shapes differ; [`ErrorKind::Unsupported`] where one of the
-    /// models has bottlenecks, which are no update of a weight, and where adapters change a weight that is kept; those of [`Flora::ranks`](crate::peft::Flora::ranks). Nothing is changed then.
+    /// models has bottlenecks, which are no update of a weight, and where adapters change a weight that is kept; those of
+    /// [`Flora::ranks`](crate::peft::Flora::ranks). Nothing is changed then.
     pub fn apply<T, B, M>(&self, base: &mut B, tuned: &M) -> Result<Distilled>
     where
         T: Scalar,
@@ -111,7 +112,8 @@ impl Distil {
         };
         let theirs: BTreeMap<String, _> = own_parameters(tuned).into_iter().collect();
         check_same(&*base, &theirs)?;
-        check_kept(&kept, &[mapping(&*base), mapping(tuned)])?;
+        let layers = [mapping(&*base), mapping(tuned)];
+        check_kept(&kept, &layers)?;
         let (mut differences, mut unchanged) = (Vec::new(), Vec::new());
         for (name, difference) in self.differences(&*base, tuned, &kept)? {
             match difference {
@@ -130,10 +132,9 @@ impl Distil {
 
         let mut left = Vec::new();
         let weights: BTreeSet<String> = adapters.keys().map(|layer| weight_of(layer)).collect();
-        let layers = (mapping(&*base), mapping(tuned));
         for (name, parameter) in own_parameters(&*base) {
             if !weights.contains(&name) && !kept.contains(&name) {
-                let difference = match (layers.0.get(&name), layers.1.get(&name)) {
+                let difference = match (layers[0].get(&name), layers[1].get(&name)) {
                     (Some(ours), Some(theirs)) => moved(*ours, *theirs)?,
                     _ => theirs[&name].value().sub(parameter.value())?,
                 };
