@@ -85,8 +85,11 @@ bool build(Program& program) {
             text += "extern \"C\" size_t emulated_sizes_" + name + "(size_t* to) { return emulator::sizes(&" + name + ", to); }\n";
         }
         folder.write("kernels.cpp", text);
-        good = folder.run(compiler + " -std=c++17 -shared -fPIC -w -fno-strict-aliasing -Wl,-Bsymbolic " +
-                          setting("EMULATED_CXXFLAGS", "-O1") + " -o " + folder.at("kernels.so") + " " + folder.at("kernels.cpp"));
+        // In two steps, so that the compiler's own library for looking at accesses is left out.
+        const std::string checks = checking() ? "-g1 -fsanitize=thread,alignment -DEMULATED_CHECK " : "";
+        good = folder.run(compiler + " -std=c++17 -c -fPIC -w -fno-strict-aliasing " + checks + setting("EMULATED_CXXFLAGS", "-O1") + " -o " +
+                          folder.at("kernels.o") + " " + folder.at("kernels.cpp")) &&
+               folder.run(compiler + " -shared -Wl,-Bsymbolic -o " + folder.at("kernels.so") + " " + folder.at("kernels.o"));
         if (good) {
             program.image = read_all(folder.at("kernels.so"));
             program.ptx = ptx_of(folder.at("kernels.so"), names);
@@ -116,7 +119,8 @@ bool build_once(Program& program) {
 int version() {
     uint32_t hash = 2166136261u;
     for (const std::string& part : {read_all(EMULATOR_SOURCES "/kernel.h"), read_all(EMULATOR_SOURCES "/thread.h"),
-                                    std::string(setting("CXX", "c++")), std::string(setting("EMULATED_CXXFLAGS", "-O1"))}) {
+                                    std::string(setting("CXX", "c++")), std::string(setting("EMULATED_CXXFLAGS", "-O1")),
+                                    std::string(checking() ? "checks" : "")}) {
         for (unsigned char c : part) hash = (hash ^ c) * 16777619u;
     }
     return (int)(hash & 0x7fffffff);

@@ -1,8 +1,8 @@
-#include "emulator.h"
-#include "machine.h"
+#include "access.h"
 
 #include <algorithm>
 #include <cstring>
+#include <deque>
 #include <dlfcn.h>
 #include <map>
 #include <mutex>
@@ -66,14 +66,18 @@ int copy(void* to, const void* from, size_t bytes, const void* stream, const voi
 Device* current() { return chosen; }
 int failure() { return failed; }
 
-bool held(const void* from, size_t bytes) {
-    if (!chosen) return false;
+Range block_at(uintptr_t address) {
+    if (!chosen) return {};
     std::lock_guard<std::mutex> guard(lock);
-    const uint64_t address = (uint64_t)from;
     auto after = chosen->blocks.upper_bound(address);
-    if (after == chosen->blocks.begin()) return false;
-    const auto& [begin, size] = *std::prev(after);
-    return address - begin <= size && bytes <= size - (address - begin);
+    if (after == chosen->blocks.begin()) return {};
+    const auto& [first, bytes] = *std::prev(after);
+    return address - first <= bytes ? Range{first, bytes} : Range{};
+}
+
+bool held(const void* from, size_t bytes) {
+    const Range block = block_at((uintptr_t)from);
+    return block.first != 0 && bytes <= block.bytes - ((uintptr_t)from - block.first);
 }
 
 }  // namespace emulator
@@ -169,8 +173,21 @@ API int cuMemsetD8Async(uint64_t to, unsigned char byte, size_t bytes, void* str
 
 // ---- Modules and launches ----
 
+namespace {
+struct Module {
+    void* handle = nullptr;
+    Object object;
+    pid_t owner = getpid();
+
+    // Until the process ends its file says which lines are meant.
+    ~Module() {
+        if (!object.path.empty() && owner == getpid()) unlink(object.path.c_str());
+    }
+};
+}  // namespace
+
 // The image is a shared object, as compiler.cpp made it.
-API int cuModuleLoadData(void** module, const void* image) {
+API int cuModuleLoadData(Module** module, const void* image) {
     if (int error = ready()) return error;
     const unsigned char* elf = (const unsigned char*)image;
     if (memcmp(elf, "\x7f" "ELF", 4) != 0) return INVALID_IMAGE;
@@ -186,16 +203,23 @@ API int cuModuleLoadData(void** module, const void* image) {
     if (file < 0) return UNKNOWN;
     const bool written = write(file, image, bytes) == (ssize_t)bytes;
     close(file);
-    *module = written ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : nullptr;
-    if (!*module) fprintf(stderr, "emulated: %s\n", written ? dlerror() : "no room in /tmp");
-    unlink(path);
-    return *module ? SUCCESS : INVALID_IMAGE;
+    void* handle = written ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : nullptr;
+    if (!handle) fprintf(stderr, "emulated: %s\n", written ? dlerror() : "no room in /tmp");
+    static std::deque<Module> loaded;
+    if (handle) {
+        std::lock_guard<std::mutex> guard(lock);
+        *module = &loaded.emplace_back();
+        (*module)->handle = handle;
+        if (checking()) (*module)->object = object_of(path);
+    }
+    if (!handle || !checking()) unlink(path);
+    return handle ? SUCCESS : INVALID_IMAGE;
 }
-API int cuModuleGetFunction(Function** function, void* module, const char* name) {
+API int cuModuleGetFunction(Function** function, Module* module, const char* name) {
     if (int error = ready()) return error;
-    auto call = (void (*)(void**))dlsym(module, (std::string("emulated_call_") + name).c_str());
+    auto call = (void (*)(void**))dlsym(module->handle, (std::string("emulated_call_") + name).c_str());
     if (!call) return NOT_FOUND;
-    *function = new Function{name, call};
+    *function = new Function{name, call, &module->object};
     return SUCCESS;
 }
 API int cuFuncSetAttribute(Function* function, int which, int value) {

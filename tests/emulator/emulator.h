@@ -6,6 +6,7 @@
 //     EMULATED_MEMORY=bytes  the memory of each (8 GiB)
 //     EMULATED_IDLE=1        kernels, products and factorisations are not executed: for counting memory and launches
 //     EMULATED_TRACE=1       a line on the standard error for each launch, product, factorisation, transfer and wait
+//     EMULATED_CHECK=1       every access to memory is looked at, some 30 times slower: see access.cpp
 //     EMULATED_KEEP=1        folders of kernels that do not compile stay in /tmp
 //     CXX, EMULATED_CXXFLAGS the compiler of kernels, and its options (c++, -O1)
 //
@@ -16,6 +17,7 @@
 //
 //     machine.cpp   the threads of a block: thread.h is what they share with kernels, kernel.h what kernels see
 //     driver.cpp    libcuda: devices, memory, copies, modules, launches
+//     access.cpp    what threads may not do to memory
 //     compiler.cpp  libnvrtc
 //     blas.cpp      libcublas: matrix products
 //     solver.cpp    libcusolver: textbook methods in doubles
@@ -43,6 +45,10 @@ inline bool idle() {
     static const bool on = *setting("EMULATED_IDLE", "0") == '1';
     return on;
 }
+inline bool checking() {
+    static const bool on = *setting("EMULATED_CHECK", "0") == '1';
+    return on;
+}
 inline bool tracing() {
     static const bool on = *setting("EMULATED_TRACE", "0") == '1';
     return on;
@@ -59,6 +65,12 @@ Device* current();
 int failure();
 // Whether these bytes are in one block of the calling thread's device.
 bool held(const void* from, size_t bytes);
+// The block of the calling thread's device that has this byte; nothing, of size 0, where none has.
+struct Range {
+    uintptr_t first;
+    size_t bytes;
+};
+Range block_at(uintptr_t address);
 
 // The handle of cuBLAS or cuSOLVER.
 struct Library {

@@ -9,11 +9,17 @@
 #include <type_traits>
 #include <utility>
 
+#ifdef EMULATED_CHECK
+#define NOT_LOOKED_AT __attribute__((no_sanitize("thread")))
+#else
+#define NOT_LOOKED_AT
+#endif
+
 namespace emulator {
 
 // The call of a kernel with the addresses of its arguments, and the sizes of its parameters.
 template <typename... A, size_t... I>
-inline void spread(void (*kernel)(A...), void** args, std::index_sequence<I...>) {
+NOT_LOOKED_AT inline void spread(void (*kernel)(A...), void** args, std::index_sequence<I...>) {
     kernel(*(std::remove_cv_t<std::remove_reference_t<A>>*)args[I]...);
 }
 template <typename... A>
@@ -21,7 +27,7 @@ inline void call(void (*kernel)(A...), void** args) {
     spread(kernel, args, std::index_sequence_for<A...>());
 }
 template <typename... A>
-inline size_t sizes(void (*)(A...), size_t* to) {
+NOT_LOOKED_AT inline size_t sizes(void (*)(A...), size_t* to) {
     ((*to++ = sizeof(A)), ...);
     return sizeof...(A);
 }
@@ -57,6 +63,7 @@ inline int votes(bool mine) {
     counts[turn % 3] += mine;
     counts[(turn + 1) % 3] = 0;
     me.block->wait(Meeting::Block);
+    ++me.barriers;
     return counts[turn % 3];
 }
 
@@ -88,11 +95,18 @@ inline To bits(From x) {
 // Launches from several threads of the host run at the same time. (The compiler has replaced `extern __shared__`, within functions.)
 #define __shared__ static thread_local
 
-static inline void __syncthreads() { emulator::self().block->wait(emulator::Meeting::Block); }
+static inline void __syncthreads() {
+    emulator::self().block->wait(emulator::Meeting::Block);
+    ++emulator::self().barriers;
+}
 static inline int __syncthreads_count(int mine) { return emulator::votes(mine != 0); }
 static inline int __syncthreads_or(int mine) { return emulator::votes(mine != 0) > 0; }
 static inline int __syncthreads_and(int mine) { return emulator::votes(mine == 0) == 0; }
-static inline void __syncwarp(unsigned = ~0u) { emulator::self().block->wait(emulator::Meeting::Warp); }
+// Shuffles and votes of a warp meet as well, but only this orders what its threads do to memory.
+static inline void __syncwarp(unsigned = ~0u) {
+    emulator::self().block->wait(emulator::Meeting::Warp);
+    ++emulator::self().orders;
+}
 static inline void __threadfence() {}
 static inline void __threadfence_block() {}
 static inline void __trap() { emulator::self().block->trap(); }
@@ -160,3 +174,54 @@ struct alignas(8) int2 { int x, y; };
 struct alignas(16) int4 { int x, y, z, w; };
 struct alignas(8) uint2 { unsigned x, y; };
 struct alignas(16) uint4 { unsigned x, y, z, w; };
+
+#ifdef EMULATED_CHECK
+
+// What a compiler calls before each access, where it is asked to look for races (-fsanitize=thread).
+#define HOOK extern "C" __attribute__((visibility("hidden"))) NOT_LOOKED_AT inline __attribute__((used)) void
+#define LOOK(at, bytes, how) emulator::look(at, bytes, how, __builtin_return_address(0))
+namespace emulator {
+NOT_LOOKED_AT inline __attribute__((always_inline)) void look(const void* at, size_t bytes, int how, const void* from) {
+    // What a thread has to itself, and what the machine has.
+    if ((uintptr_t)at - first_stack() < STACKS + MOST_THREADS * sizeof(Thread)) return;
+    const Thread& me = self();
+    if ((uintptr_t)at - (uintptr_t)me.block >= sizeof(Block)) me.block->access(me, at, bytes, how, from);
+}
+}  // namespace emulator
+#define HOOKS(bytes)                                                                                        \
+    HOOK __tsan_read##bytes(void* at) { LOOK(at, bytes, 0); }                                               \
+    HOOK __tsan_write##bytes(void* at) { LOOK(at, bytes, emulator::WRITES); }                               \
+    HOOK __tsan_unaligned_read##bytes(void* at) { LOOK(at, bytes, 0); }                                     \
+    HOOK __tsan_unaligned_write##bytes(void* at) { LOOK(at, bytes, emulator::WRITES); }
+HOOKS(1)
+HOOKS(2)
+HOOKS(4)
+HOOKS(8)
+HOOKS(16)
+HOOK __tsan_read_range(void* at, size_t bytes) { LOOK(at, bytes, 0); }
+HOOK __tsan_write_range(void* at, size_t bytes) { LOOK(at, bytes, emulator::WRITES); }
+#define ATOMIC_HOOK(bits, T)                                                                                \
+    extern "C" __attribute__((visibility("hidden"))) NOT_LOOKED_AT inline __attribute__((used))             \
+    T __tsan_atomic##bits##_fetch_add(volatile T* at, T by, int) {                                          \
+        LOOK((const void*)at, bits / 8, emulator::WRITES + emulator::ATOMIC);                               \
+        T old = *at;                                                                                        \
+        *at = old + by;                                                                                     \
+        return old;                                                                                         \
+    }
+ATOMIC_HOOK(32, int)
+ATOMIC_HOOK(64, long long)
+HOOK __tsan_func_entry(void*) {}
+HOOK __tsan_func_exit() {}
+HOOK __tsan_init() {}
+// And where something does not lie at a multiple of what its type asks for (-fsanitize=alignment).
+struct Mismatch {
+    struct {
+        const char* file;
+        unsigned line, column;
+    } where;
+    const void* type;
+    unsigned char log_of_alignment, kind;
+};
+HOOK __ubsan_handle_type_mismatch_v1(const Mismatch* what, void* at) { LOOK(at, (size_t)1 << what->log_of_alignment, emulator::MISALIGNED); }
+
+#endif

@@ -1,4 +1,4 @@
-#include "machine.h"
+#include "access.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -82,6 +82,7 @@ enum class Status : char { Ready, AtWarp, AtBlock, Done };
 
 void wait(Meeting meeting);
 void trap();
+void access(const Thread& thread, const void* at, size_t bytes, int how, const void* from);
 
 // What runs a block: fibers for as many threads as a block may have. Used by one thread of the host at a time.
 struct Machine {
@@ -90,6 +91,7 @@ struct Machine {
     void** args = nullptr;
     bool backwards = false, trapped = false;
     std::vector<unsigned char> dynamic;
+    std::unique_ptr<Accesses> accesses;
 
     Machine() {
         const size_t bytes = STACKS + MOST_THREADS * sizeof(Thread);
@@ -103,6 +105,8 @@ struct Machine {
         block.machine = this;
         block.wait = wait;
         block.trap = trap;
+        block.access = access;
+        if (checking()) accesses = std::make_unique<Accesses>(block);
     }
 
     Thread& thread(unsigned t) { return ((Thread*)(stacks + STACKS))[t]; }
@@ -131,6 +135,10 @@ void wait(Meeting meeting) { machine().leave(meeting == Meeting::Warp ? Status::
 void trap() {
     machine().trapped = true;
     machine().leave(Status::Done);
+}
+
+void access(const Thread& thread, const void* at, size_t bytes, int how, const void* from) {
+    ((Machine*)thread.block->machine)->accesses->see(thread, at, bytes, how, from);
 }
 
 void fiber_main() {
@@ -185,7 +193,7 @@ const char* Machine::run_block() {
         Thread& me = thread(t);
         me.index = {t % size.x, t / size.x % size.y, t / size.x / size.y};
         me.flat = t;
-        me.shows = me.votes = 0;
+        me.shows = me.votes = me.barriers = me.orders = 0;
     }
     memset(block.votes, 0, sizeof block.votes);
     for (;;) {
@@ -220,6 +228,7 @@ bool run(Function& function, Index blocks, Index threads, size_t dynamic, void**
         }
     }
     if (!m) m = std::make_unique<Machine>();
+    if (m->accesses) m->accesses->begin(function);
     m->call = function.call;
     m->args = args;
     m->block.threads = threads;
@@ -231,6 +240,7 @@ bool run(Function& function, Index blocks, Index threads, size_t dynamic, void**
                 m->block.index = {x, y, z};
                 m->dynamic.assign(dynamic, 0xff);
                 m->block.dynamic = m->dynamic.data();
+                m->block.dynamic_bytes = dynamic;
                 m->backwards = function.blocks++ % 2 == 1;
                 if (const char* complaint = m->run_block()) {
                     fprintf(stderr, "emulated: %s: %s\n", function.name.c_str(), complaint);
@@ -244,6 +254,7 @@ bool run(Function& function, Index blocks, Index threads, size_t dynamic, void**
             }
         }
     }
+    if (m->accesses) m->accesses->end();
     std::lock_guard<std::mutex> guard(lock);
     waiting.push_back(std::move(m));
     return true;

@@ -8,9 +8,17 @@
 
 namespace emulator {
 
+// Where the code of kernels lies; filled in for access.cpp alone.
+struct Object {
+    std::string path;
+    uintptr_t first = 0, last = 0;
+    size_t shared = 0, shared_module = 0;  // bytes of its shared memory, and the name that threads of the host have for it
+};
+
 struct Function {
     std::string name;
     void (*call)(void** args);
+    const Object* object = nullptr;
     // Every second block of all its launches runs backwards.
     std::atomic<unsigned> blocks{0};
     // The most shared memory that a launch may ask for, until an attribute raises it.

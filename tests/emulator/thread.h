@@ -14,24 +14,34 @@ struct Index {
 
 enum class Meeting { Warp, Block };
 
+// How memory is accessed: sums of these.
+enum { WRITES = 1, ATOMIC = 2, MISALIGNED = 4 };
+
+struct Thread;
+
 struct Block {
     Index index, threads, blocks;
     unsigned count;  // of its threads
     void* machine;
     void (*wait)(Meeting);
     void (*trap)();
+    // Every access of a kernel that is compiled for EMULATED_CHECK: to where, from which place of the code, and how.
+    void (*access)(const Thread& thread, const void* at, size_t bytes, int how, const void* from);
     // What the threads of a warp show each other, in two places by turns: who is late may still read the last.
     alignas(16) unsigned char shown[2][MOST_THREADS][16];
     // Of the block's votes: one that is read, one that is counted, one that is cleared.
     int votes[3];
     // The shared memory whose size a launch gives.
     unsigned char* dynamic;
+    size_t dynamic_bytes;
 };
 
 struct Thread {
     Index index;
     unsigned flat;  // its number in the block
     unsigned shows, votes;
+    // The barriers of the block, and the meetings that order the memory of its warp, that it has come to.
+    unsigned barriers, orders;
     Block* block;
 };
 
@@ -39,9 +49,10 @@ struct Thread {
 // of their size on; the threads themselves follow them.
 constexpr size_t STACK = 256 << 10, STACKS = MOST_THREADS * STACK;
 
+inline __attribute__((always_inline)) uintptr_t first_stack() { return (uintptr_t)__builtin_frame_address(0) & ~(uintptr_t)(STACKS - 1); }
 inline __attribute__((always_inline)) Thread& self() {
-    const uintptr_t here = (uintptr_t)__builtin_frame_address(0), first = here & ~(uintptr_t)(STACKS - 1);
-    return ((Thread*)(first + STACKS))[(here - first) / STACK];
+    const uintptr_t first = first_stack();
+    return ((Thread*)(first + STACKS))[((uintptr_t)__builtin_frame_address(0) - first) / STACK];
 }
 
 }  // namespace emulator

@@ -6,6 +6,13 @@ use crate::error::{Error, ErrorKind, Result};
 use cudarc::nvrtc::{result as nvrtc, sys};
 use std::ffi::{CStr, CString, c_int};
 
+/// The text of a file, with its name for whoever says which line is meant.
+macro_rules! kernels {
+    ($file:literal) => {
+        concat!("#line 1 \"", $file, "\"\n", include_str!(concat!("kernels/", $file)))
+    };
+}
+
 /// A file of kernels, which is one module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Source {
@@ -90,41 +97,41 @@ impl Source {
     /// The whole text that is compiled.
     pub(crate) fn text(self) -> String {
         let own = match self {
-            Source::Elementwise => include_str!("kernels/elementwise.cu"),
-            Source::Cast => include_str!("kernels/cast.cu"),
-            Source::Reduce => include_str!("kernels/reduce.cu"),
-            Source::Contract => include_str!("kernels/contract.cu"),
-            Source::Activation => include_str!("kernels/activation.cu"),
-            Source::Softmax => include_str!("kernels/softmax.cu"),
-            Source::Normalise => include_str!("kernels/normalise.cu"),
-            Source::Channels => include_str!("kernels/channels.cu"),
-            Source::Losses => include_str!("kernels/losses.cu"),
-            Source::Dropout => include_str!("kernels/dropout.cu"),
-            Source::Optimizer => include_str!("kernels/optimizer.cu"),
-            Source::Gather => include_str!("kernels/gather.cu"),
-            Source::Positions => include_str!("kernels/positions.cu"),
-            Source::Place => include_str!("kernels/place.cu"),
-            Source::Conv => include_str!("kernels/conv.cu"),
-            Source::Depthwise => include_str!("kernels/depthwise.cu"),
-            Source::Attention => include_str!("kernels/attention.cu"),
-            Source::Thin => include_str!("kernels/thin.cu"),
-            Source::Linalg => include_str!("kernels/linalg.cu"),
-            Source::LeastSquares => include_str!("kernels/least_squares.cu"),
+            Source::Elementwise => kernels!("elementwise.cu"),
+            Source::Cast => kernels!("cast.cu"),
+            Source::Reduce => kernels!("reduce.cu"),
+            Source::Contract => kernels!("contract.cu"),
+            Source::Activation => kernels!("activation.cu"),
+            Source::Softmax => kernels!("softmax.cu"),
+            Source::Normalise => kernels!("normalise.cu"),
+            Source::Channels => kernels!("channels.cu"),
+            Source::Losses => kernels!("losses.cu"),
+            Source::Dropout => kernels!("dropout.cu"),
+            Source::Optimizer => kernels!("optimizer.cu"),
+            Source::Gather => kernels!("gather.cu"),
+            Source::Positions => kernels!("positions.cu"),
+            Source::Place => kernels!("place.cu"),
+            Source::Conv => kernels!("conv.cu"),
+            Source::Depthwise => kernels!("depthwise.cu"),
+            Source::Attention => kernels!("attention.cu"),
+            Source::Thin => kernels!("thin.cu"),
+            Source::Linalg => kernels!("linalg.cu"),
+            Source::LeastSquares => kernels!("least_squares.cu"),
             #[cfg(test)]
             Source::Faulty => super::faults::KERNEL,
         };
-        [include_str!("kernels/common.cuh"), self.shared(), own].concat()
+        [kernels!("common.cuh"), self.shared(), own].concat()
     }
 
     /// What several files have in common beside the loops.
     fn shared(self) -> &'static str {
         match self {
-            Source::Conv | Source::Depthwise => include_str!("kernels/windows.cuh"),
+            Source::Conv | Source::Depthwise => kernels!("windows.cuh"),
             Source::Attention | Source::Dropout => {
-                concat!(include_str!("kernels/rows.cuh"), include_str!("kernels/philox.cuh"))
+                concat!(kernels!("rows.cuh"), kernels!("philox.cuh"))
             }
             Source::Elementwise | Source::Cast | Source::Reduce | Source::Contract => "",
-            _ => include_str!("kernels/rows.cuh"),
+            _ => kernels!("rows.cuh"),
         }
     }
 }

@@ -1,0 +1,213 @@
+// Finds, whatever the order in which threads happen to run:
+//
+// - memory of the block or of the device that one thread writes and another one accesses, without a barrier between them (of one warp:
+//   without __syncwarp; shuffles and votes order nothing). Between blocks of a launch nothing is ordered; atomic operations agree with
+//   each other;
+// - shared memory that is read before a thread of the block has written it;
+// - accesses beside the device's blocks, beside the shared memory, and such that are not aligned as their type asks.
+//
+// Kernels are compiled with -fsanitize=thread,alignment, which puts a call before each access; kernel.h sends it here instead of to the compiler's
+// library, which knows nothing of blocks. What is wrong is said once for each pair of places, with their files and lines where addr2line
+// is found; a process that has complained ends with status 66.
+#include "access.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <link.h>
+#include <mutex>
+#include <set>
+#include <string>
+#include <unistd.h>
+#include <utility>
+
+// Of the C library: where the calling thread has the memory of a module that each thread has for itself.
+extern "C" void* __tls_get_addr(size_t*);
+
+namespace emulator {
+namespace {
+
+constexpr size_t PAGE = 4096, RECENT = 1024, MOST_PAGES = 4096;
+
+// ---- Complaints ----
+
+std::atomic<size_t> complaints{0}, all_looked_at{0};
+
+struct AtTheEnd {
+    ~AtTheEnd() {
+        if (!checking()) return;
+        if (all_looked_at > 0) fprintf(stderr, "emulated: %zu accesses were looked at\n", all_looked_at.load());
+        if (complaints == 0) return;
+        fprintf(stderr, "emulated: %zu places access memory as they may not\n", complaints.load());
+        fflush(nullptr);
+        _exit(66);
+    }
+} at_the_end;
+
+// The line of the kernel, and those that it was inlined to.
+std::string line_of(const Object& object, const void* from) {
+    if (!from) return "";
+    char command[512], text[1024];
+    const size_t offset = (uintptr_t)from - 1 - object.first;
+    snprintf(command, sizeof command, "addr2line -i -s -e %s 0x%zx 2>/dev/null", object.path.c_str(), offset);
+    std::string lines;
+    if (FILE* out = popen(command, "r")) {
+        while (fgets(text, sizeof text, out)) {
+            text[strcspn(text, " \n")] = 0;
+            if (text[0] != '?') lines += (lines.empty() ? "" : " < ") + std::string(text);
+        }
+        pclose(out);
+    }
+    return lines.empty() ? "an unknown line" : lines;
+}
+
+// Looks for the object whose path is that of `to`.
+int visit(dl_phdr_info* of, size_t, void* to) {
+    Object& object = *(Object*)to;
+    if (object.path != of->dlpi_name) return 0;
+    object.first = of->dlpi_addr;
+    for (int i = 0; i < of->dlpi_phnum; ++i) {
+        const auto& part = of->dlpi_phdr[i];
+        if (part.p_type == PT_LOAD) object.last = std::max<uintptr_t>(object.last, of->dlpi_addr + part.p_vaddr + part.p_memsz);
+        if (part.p_type == PT_TLS) object.shared = part.p_memsz, object.shared_module = of->dlpi_tls_modid;
+    }
+    return 1;
+}
+
+bool within(Range range, uintptr_t at, size_t bytes) {
+    return at >= range.first && bytes <= range.bytes && at - range.first <= range.bytes - bytes;
+}
+
+}  // namespace
+
+Object object_of(const char* path) {
+    Object object{path};
+    dl_iterate_phdr(visit, &object);
+    return object;
+}
+
+// ---- Order ----
+
+// Whether all that this stands for has happened when `now` does.
+bool Accesses::Access::before(const Access& now) const {
+    if (who == Who::Nobody) return true;
+    if (who == Who::Blocks || block != now.block) return false;
+    if (barriers < now.barriers) return true;
+    if (who == Who::Warps || thread / WARP != now.thread / WARP) return false;
+    return orders < now.orders || (who == Who::Thread && thread == now.thread);
+}
+
+// Adds a reading. What is ordered before it need not be kept: whatever is ordered after it is ordered after both.
+void Accesses::Access::join(const Access& now) {
+    if (before(now)) {
+        *this = now;
+    } else if (who == Who::Blocks || block != now.block) {
+        who = Who::Blocks;
+    } else if (who == Who::Warps || thread / WARP != now.thread / WARP) {
+        who = Who::Warps;
+    } else {
+        who = Who::Warp;
+    }
+}
+
+// ---- Memory ----
+
+Accesses::Accesses(const Block& block) : block(block), recent(RECENT) {}
+
+void Accesses::begin(const Function& of) {
+    function = &of;
+    ++launch;
+    // Where the calling thread of the host has it.
+    size_t place[] = {of.object->shared_module, 0};
+    shared = of.object->shared ? Range{(uintptr_t)__tls_get_addr(place), of.object->shared} : Range{};
+}
+
+void Accesses::end() {
+    all_looked_at += std::exchange(looked_at, 0);
+    if (pages.size() <= MOST_PAGES) return;
+    pages.clear();
+    std::fill(recent.begin(), recent.end(), nullptr);
+}
+
+bool Accesses::is_shared(uintptr_t at, size_t bytes) const {
+    return within(shared, at, bytes) || within({(uintptr_t)block.dynamic, block.dynamic_bytes}, at, bytes);
+}
+
+Accesses::Page& Accesses::page(uintptr_t byte, bool of_shared) {
+    const uintptr_t number = byte / PAGE;
+    Page*& slot = recent[number % RECENT];
+    if (slot && slot->number == number && slot->launch == launch) return *slot;
+    auto& known = pages[number];
+    if (!known) known = std::make_unique<Page>();
+    if (known->launch != launch) {
+        known->number = number;
+        known->launch = launch;
+        known->shift = 2;
+        known->cells.assign(PAGE / 4, {});
+        // No two blocks of the device share a page.
+        known->block = of_shared ? Range{} : block_at(byte);
+    }
+    slot = known.get();
+    return *slot;
+}
+
+void Accesses::see(const Thread& thread, const void* to, size_t bytes, int how, const void* from) {
+    const uintptr_t at = (uintptr_t)to;
+    ++looked_at;
+    const uint32_t number = (block.index.z * block.blocks.y + block.index.y) * block.blocks.x + block.index.x;
+    const Access now{from, number, thread.barriers, thread.orders, (uint16_t)thread.flat, Who::Thread, (how & ATOMIC) != 0};
+    const bool writes = how & WRITES;
+    const auto complain = [&](const char* why, const Access* other) { this->complain(now, writes, at, bytes, why, other); };
+    if (how & MISALIGNED) return complain("which is not aligned", nullptr);
+    const bool of_shared = is_shared(at, bytes);
+    if (!of_shared && at - function->object->first < function->object->last - function->object->first) {
+        if (writes) complain("which is constant", nullptr);
+        return;
+    }
+    for (uintptr_t byte = at; byte < at + bytes;) {
+        Page& in = page(byte, of_shared);
+        const uintptr_t end = std::min(at + bytes, (byte / PAGE + 1) * PAGE);
+        if (!of_shared && !within(in.block, byte, end - byte)) {
+            complain("which is beside every block of the device", nullptr);
+            return;
+        }
+        if (in.shift == 2 && (byte % 4 != 0 || end % 4 != 0)) {
+            std::vector<Cell> fine(PAGE);
+            for (size_t i = 0; i < PAGE; ++i) fine[i] = in.cells[i / 4];
+            in.cells = std::move(fine);
+            in.shift = 0;
+        }
+        for (; byte < end; byte += (uintptr_t)1 << in.shift) {
+            Cell& cell = in.cells[byte % PAGE >> in.shift];
+            if (of_shared && cell.write.who != Who::Nobody && cell.write.block != now.block) cell = {};
+            if (!(cell.write.atomic && now.atomic) && !cell.write.before(now)) {
+                complain("unordered with a write", &cell.write);
+            } else if (writes && !cell.read.before(now)) {
+                complain("unordered with a read", &cell.read);
+            } else if (of_shared && !writes && cell.write.who == Who::Nobody) {
+                complain("which no thread of the block has written", nullptr);
+            }
+            if (writes) {
+                cell = {now, {}};
+            } else {
+                cell.read.join(now);
+            }
+        }
+    }
+}
+
+void Accesses::complain(const Access& now, bool writes, uintptr_t at, size_t bytes, const char* why, const Access* other) {
+    static std::mutex lock;
+    static std::set<std::pair<const void*, const void*>> known;
+    std::lock_guard<std::mutex> guard(lock);
+    if (!known.insert({now.from, other ? other->from : nullptr}).second) return;
+    ++complaints;
+    const auto line = [&](const Access& of) { return line_of(*function->object, of.from); };
+    fprintf(stderr, "emulated: %s: thread %u of block %u %s %zu bytes of %s (%s), %s", function->name.c_str(), now.thread, now.block,
+            writes ? "writes" : "reads", bytes, is_shared(at, bytes) ? "shared memory" : "memory", line(now).c_str(), why);
+    if (other) fprintf(stderr, " by thread %u of block %u (%s)", other->thread, other->block, line(*other).c_str());
+    fprintf(stderr, "\n");
+}
+
+}  // namespace emulator
