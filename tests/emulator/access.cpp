@@ -28,7 +28,7 @@ extern "C" void* __tls_get_addr(size_t*);
 namespace emulator {
 namespace {
 
-constexpr size_t PAGE = 4096, RECENT = 1024, MOST_PAGES = 4096;
+constexpr size_t PAGE = 4096, RECENT = 16384, MOST_PAGES = 16384;
 
 // ---- Complaints ----
 

@@ -92,7 +92,13 @@ void multiply(int64_t m, int64_t n, int64_t k, W alpha, const Operand& a, const 
     }
 }
 
-int product(int64_t m, int64_t n, int64_t k, const void* alpha, const Operand& a, const Operand& b, const void* beta, void* c, int c_kind,
+// A factor, which is read when a product is asked for.
+struct Factor {
+    double value;
+    Factor(const void* of, int c_kind) : value(c_kind == R_64F ? *(const double*)of : *(const float*)of) {}
+};
+
+int product(int64_t m, int64_t n, int64_t k, Factor alpha, const Operand& a, const Operand& b, Factor beta, void* c, int c_kind,
             int64_t ldc, int compute) {
     if (m < 0 || n < 0 || k < 0) return INVALID_VALUE;
     if (a.ld < (a.transposed ? k : m) || b.ld < (b.transposed ? n : k) || ldc < m) return INVALID_VALUE;
@@ -103,9 +109,9 @@ int product(int64_t m, int64_t n, int64_t k, const void* alpha, const Operand& a
     }
     const bool tf32 = compute == COMPUTE_32F_FAST_TF32;
     if (c_kind == R_64F) {
-        multiply<double>(m, n, k, *(const double*)alpha, a, b, *(const double*)beta, (double*)c, ldc, tf32);
+        multiply<double>(m, n, k, alpha.value, a, b, beta.value, (double*)c, ldc, tf32);
     } else if (c_kind == R_32F) {
-        multiply<float>(m, n, k, *(const float*)alpha, a, b, *(const float*)beta, (float*)c, ldc, tf32);
+        multiply<float>(m, n, k, (float)alpha.value, a, b, (float)beta.value, (float*)c, ldc, tf32);
     } else {
         return NOT_SUPPORTED;
     }
@@ -131,20 +137,28 @@ API int cublasGemmStridedBatchedEx_64(Library* handle, int ta, int tb, int64_t m
                                       int64_t count, int compute, int) {
     if (int status = ready(handle)) return status;
     TRACE("product %lld x %lld x %lld, %lld times\n", (long long)m, (long long)n, (long long)k, (long long)count);
-    for (int64_t i = 0; i < count && !idle(); ++i) {
-        const Operand x{a + i * a_step * size_of(a_kind), a_kind, lda, ta != 0}, y{b + i * b_step * size_of(b_kind), b_kind, ldb, tb != 0};
-        if (int status = product(m, n, k, alpha, x, y, beta, c + i * c_step * size_of(c_kind), c_kind, ldc, compute)) return status;
-    }
-    return SUCCESS;
+    if (idle()) return SUCCESS;
+    const Factor by(alpha, c_kind), old(beta, c_kind);
+    return in_order([=] {
+        for (int64_t i = 0; i < count; ++i) {
+            const Operand x{a + i * a_step * size_of(a_kind), a_kind, lda, ta != 0}, y{b + i * b_step * size_of(b_kind), b_kind, ldb, tb != 0};
+            if (int status = product(m, n, k, by, x, y, old, c + i * c_step * size_of(c_kind), c_kind, ldc, compute)) return status;
+        }
+        return (int)SUCCESS;
+    });
 }
 API int cublasGemmBatchedEx_64(Library* handle, int ta, int tb, int64_t m, int64_t n, int64_t k, const void* alpha, const void* const* a,
                                int a_kind, int64_t lda, const void* const* b, int b_kind, int64_t ldb, const void* beta, void* const* c,
                                int c_kind, int64_t ldc, int64_t count, int compute, int) {
     if (int status = ready(handle)) return status;
     TRACE("products %lld x %lld x %lld, %lld of a list\n", (long long)m, (long long)n, (long long)k, (long long)count);
-    for (int64_t i = 0; i < count && !idle(); ++i) {
-        const Operand x{a[i], a_kind, lda, ta != 0}, y{b[i], b_kind, ldb, tb != 0};
-        if (int status = product(m, n, k, alpha, x, y, beta, c[i], c_kind, ldc, compute)) return status;
-    }
-    return SUCCESS;
+    if (idle()) return SUCCESS;
+    const Factor by(alpha, c_kind), old(beta, c_kind);
+    return in_order([=] {
+        for (int64_t i = 0; i < count; ++i) {
+            const Operand x{a[i], a_kind, lda, ta != 0}, y{b[i], b_kind, ldb, tb != 0};
+            if (int status = product(m, n, k, by, x, y, old, c[i], c_kind, ldc, compute)) return status;
+        }
+        return (int)SUCCESS;
+    });
 }

@@ -13,6 +13,12 @@ int cuInit(unsigned);
 int cuDevicePrimaryCtxRetain(void**, int);
 int cuCtxSetCurrent(void*);
 int cuStreamSynchronize(void*);
+int cuStreamWaitEvent(void*, void*, unsigned);
+int cuEventCreate(void**, unsigned);
+int cuEventRecord(void*, void*);
+int cuEventQuery(void*);
+int cuMemAllocHost_v2(void**, size_t);
+int cuMemFreeHost(void*);
 int cuMemAlloc_v2(uint64_t*, size_t);
 int cuMemFree_v2(uint64_t);
 int cuMemcpyHtoDAsync_v2(uint64_t, const void*, size_t, void*);
@@ -262,13 +268,58 @@ int accesses() {
     return 0;
 }
 
+// With EMULATED_LATE=1: who does not wait meets what was there before, and who changes pinned memory too early changes what is copied.
+int late() {
+    CHECK(cuCtxSetCurrent(contexts[0]) == 0);
+    load(SOURCE);
+    uint64_t out;
+    int* pinned;
+    CHECK(cuMemAlloc_v2(&out, COUNT * 4) == 0 && cuMemAllocHost_v2((void**)&pinned, 4) == 0);
+    const auto upload = [&](int* from, int value, int then) {
+        *from = value;
+        CHECK(cuMemcpyHtoDAsync_v2(out, from, 4, contexts[0]) == 0);
+        *from = then;
+        CHECK(cuStreamSynchronize(contexts[0]) == 0);
+        int found;
+        CHECK(cuMemcpyDtoHAsync_v2(&found, out, 4, contexts[0]) == 0);
+        return found;
+    };
+    int own;
+    CHECK(upload(&own, 5, 6) == 5 && upload(pinned, 5, 6) == 6);
+
+    void* event;
+    CHECK(cuEventCreate(&event, 0) == 0 && cuEventQuery(event) == 0);
+    long long at = 0;
+    launch("put", 1, 1, 0, {&out, &at});
+    at = COUNT + 64;
+    CHECK(cuMemcpyDtoHAsync_v2(pinned, out, 4, contexts[0]) == 0 && cuEventRecord(event, contexts[0]) == 0);
+    CHECK(*pinned == 6 && cuEventQuery(event) == 600);
+    // Another device waits for this one.
+    CHECK(cuCtxSetCurrent(contexts[1]) == 0 && cuStreamWaitEvent(contexts[1], event, 0) == 0 && cuEventQuery(event) == 600);
+    CHECK(cuStreamSynchronize(contexts[1]) == 0 && cuEventQuery(event) == 0 && *pinned == 1);
+
+    CHECK(cuCtxSetCurrent(contexts[0]) == 0);
+    CHECK(cuMemcpyHtoDAsync_v2(out, pinned, 4, contexts[0]) == 0 && cuMemFreeHost(pinned) == 0 && cuMemFreeHost(pinned) == 1);
+    CHECK(cuMemcpyDtoHAsync_v2(&own, out, 4, contexts[0]) == 0 && own == -1);
+
+    launch("fail", 1, 1, 0, {});
+    CHECK(cuEventQuery(event) == 0 && cuStreamSynchronize(contexts[0]) == 719 && cuEventQuery(event) == 719);
+    puts("the emulator is late");
+    return 0;
+}
+
+bool on(const char* setting) {
+    const char* value = getenv(setting);
+    return value && *value == '1';
+}
+
 }  // namespace
 
 int main() {
     CHECK(cuInit(0) == 0);
     for (int i = 0; i < 2; ++i) CHECK(cuDevicePrimaryCtxRetain(&contexts[i], i) == 0);
-    const char* checks = getenv("EMULATED_CHECK");
-    if (checks && *checks == '1') return accesses();
+    if (on("EMULATED_CHECK")) return accesses();
+    if (on("EMULATED_LATE")) return late();
     uint64_t block;
     CHECK(cuMemAlloc_v2(&block, 16) == 201);  // no context
     CHECK(cuCtxSetCurrent(contexts[0]) == 0);

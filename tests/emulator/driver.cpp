@@ -5,9 +5,11 @@
 #include <deque>
 #include <dlfcn.h>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <utility>
 
 namespace emulator {
 
@@ -15,6 +17,15 @@ struct Device {
     int index;
     size_t used = 0;
     std::map<uint64_t, size_t> blocks;  // their sizes by their addresses
+    // What its stream has not executed yet, and how much it was given and has executed.
+    std::deque<std::function<int()>> waiting;
+    uint64_t given = 0, done = 0;
+};
+
+// A place in a stream.
+struct Event {
+    Device* device = nullptr;
+    uint64_t after = 0;
 };
 
 namespace {
@@ -30,6 +41,7 @@ enum {
     INVALID_CONTEXT = 201,
     INVALID_HANDLE = 400,
     NOT_FOUND = 500,
+    NOT_READY = 600,
     LAUNCH_FAILED = 719,
     UNKNOWN = 999,
 };
@@ -41,6 +53,8 @@ Device all_devices[MOST_DEVICES];
 std::mutex lock;  // of the blocks of all devices
 std::atomic<int> failed{0};
 thread_local Device* chosen = nullptr;
+std::recursive_mutex executing;            // of all streams, where they are late
+std::map<const char*, size_t> pinned;      // memory of the host that copies read and write when they are executed
 
 int devices() { return std::clamp(atoi(setting("EMULATED_DEVICES", "2")), 0, MOST_DEVICES); }
 size_t memory() { return strtoull(setting("EMULATED_MEMORY", "8589934592"), nullptr, 10); }
@@ -54,14 +68,45 @@ int ready(const void* stream) {
 }
 int ready() { return ready(chosen); }
 
+// Executes what a stream was given up to there.
+void catch_up(Device& device, uint64_t until) {
+    std::lock_guard<std::recursive_mutex> guard(executing);
+    Device* before = std::exchange(chosen, &device);
+    while (device.done < until) {
+        const auto work = std::move(device.waiting.front());
+        device.waiting.pop_front();
+        ++device.done;
+        if (work() != SUCCESS && !failed) failed = LAUNCH_FAILED;
+    }
+    chosen = before;
+}
+
+// Waits for all of a stream.
+int finish(Device& device) { return catch_up(device, device.given), failed; }
+
+bool is_pinned(const void* p, size_t bytes) {
+    std::lock_guard<std::mutex> guard(lock);
+    auto after = pinned.upper_bound((const char*)p);
+    if (after == pinned.begin()) return false;
+    const auto& [first, all] = *std::prev(after);
+    return (const char*)p + bytes <= first + all;
+}
+
 int copy(void* to, const void* from, size_t bytes, const void* stream, const void* on_device) {
     if (int error = ready(stream)) return error;
     if (!held(on_device, bytes)) return INVALID_VALUE;
-    memmove(to, from, bytes);
-    return SUCCESS;
+    return in_order([=] { return memmove(to, from, bytes), SUCCESS; });
 }
 
 }  // namespace
+
+int in_order(std::function<int()> work) {
+    if (!late()) return work();
+    std::lock_guard<std::recursive_mutex> guard(executing);
+    chosen->waiting.push_back(std::move(work));
+    ++chosen->given;
+    return SUCCESS;
+}
 
 Device* current() { return chosen; }
 int failure() { return failed; }
@@ -105,13 +150,29 @@ API int cuCtxSetCurrent(Device* context) { return chosen = context, failed; }
 API int cuStreamCreate(Device** stream, unsigned) { return *stream = chosen, ready(); }
 API int cuStreamSynchronize(void* stream) {
     TRACE("wait\n");
-    return ready(stream);
+    if (int error = ready(stream)) return error;
+    return finish(*chosen);
 }
-API int cuStreamWaitEvent(void* stream, void*, unsigned) { return ready(stream); }
-API int cuEventCreate(void** event, unsigned) { return *event = malloc(1), ready(); }
-API int cuEventRecord(void*, void* stream) { return ready(stream); }
-API int cuEventQuery(void*) { return failed; }
-API int cuEventSynchronize(void*) { return failed; }
+API int cuStreamWaitEvent(void* stream, const Event* event, unsigned) {
+    if (int error = ready(stream)) return error;
+    if (!event->device) return SUCCESS;
+    return in_order([at = *event] { return catch_up(*at.device, at.after), SUCCESS; });
+}
+API int cuEventCreate(Event** event, unsigned) { return *event = new Event, ready(); }
+API int cuEventRecord(Event* event, const void* stream) {
+    if (int error = ready(stream)) return error;
+    std::lock_guard<std::recursive_mutex> guard(executing);
+    *event = {chosen, chosen->given};
+    return SUCCESS;
+}
+API int cuEventQuery(const Event* event) {
+    std::lock_guard<std::recursive_mutex> guard(executing);
+    return failed ? (int)failed : event->device && event->device->done < event->after ? NOT_READY : SUCCESS;
+}
+API int cuEventSynchronize(const Event* event) {
+    if (event->device) catch_up(*event->device, event->after);
+    return failed;
+}
 
 // ---- Memory ----
 
@@ -135,6 +196,7 @@ API int cuMemAlloc_v2(uint64_t* address, size_t bytes) {
 // The addresses stay taken, so that whoever still uses them does not meet another block.
 API int cuMemFree_v2(uint64_t address) {
     if (int error = ready()) return error;
+    if (int error = finish(*chosen)) return error;
     std::lock_guard<std::mutex> guard(lock);
     auto found = chosen->blocks.find(address);
     if (found == chosen->blocks.end()) return INVALID_VALUE;
@@ -150,15 +212,36 @@ API int cuMemGetInfo_v2(size_t* free, size_t* all) {
     *all = memory(), *free = memory() - chosen->used;
     return SUCCESS;
 }
-API int cuMemAllocHost_v2(void** p, size_t bytes) { return *p = malloc(bytes), ready(); }
-API int cuMemFreeHost(void* p) { return free(p), ready(); }
+API int cuMemAllocHost_v2(void** p, size_t bytes) {
+    if (int error = ready()) return error;
+    *p = malloc(bytes);
+    std::lock_guard<std::mutex> guard(lock);
+    pinned[(char*)*p] = bytes;
+    return SUCCESS;
+}
+API int cuMemFreeHost(void* p) {
+    std::lock_guard<std::mutex> guard(lock);
+    auto found = pinned.find((char*)p);
+    if (found == pinned.end()) return INVALID_VALUE;
+    // A copy that is still to be executed meets NaN.
+    if (late()) memset(p, 0xff, found->second);
+    else free(p);
+    pinned.erase(found);
+    return SUCCESS;
+}
+// Memory that is not pinned is read before the call returns, and written too.
 API int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void* stream) {
     TRACE("upload %zu\n", bytes);
-    return copy((void*)to, from, bytes, stream, (void*)to);
+    if (!late() || is_pinned(from, bytes)) return copy((void*)to, from, bytes, stream, (void*)to);
+    const auto kept = std::make_shared<std::vector<char>>((const char*)from, (const char*)from + bytes);
+    if (int error = ready(stream)) return error;
+    if (!held((void*)to, bytes)) return INVALID_VALUE;
+    return in_order([=] { return memcpy((void*)to, kept->data(), bytes), SUCCESS; });
 }
 API int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void* stream) {
     TRACE("download %zu\n", bytes);
-    return copy(to, (void*)from, bytes, stream, (void*)from);
+    if (int error = copy(to, (void*)from, bytes, stream, (void*)from)) return error;
+    return is_pinned(to, bytes) ? SUCCESS : finish(*chosen);
 }
 API int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void* stream) {
     if (!held((void*)from, bytes)) return failed ? (int)failed : INVALID_VALUE;
@@ -167,8 +250,7 @@ API int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void* str
 API int cuMemsetD8Async(uint64_t to, unsigned char byte, size_t bytes, void* stream) {
     if (int error = ready(stream)) return error;
     if (!held((void*)to, bytes)) return INVALID_VALUE;
-    memset((void*)to, byte, bytes);
-    return SUCCESS;
+    return in_order([=] { return memset((void*)to, byte, bytes), SUCCESS; });
 }
 
 // ---- Modules and launches ----
@@ -219,7 +301,9 @@ API int cuModuleGetFunction(Function** function, Module* module, const char* nam
     if (int error = ready()) return error;
     auto call = (void (*)(void**))dlsym(module->handle, (std::string("emulated_call_") + name).c_str());
     if (!call) return NOT_FOUND;
-    *function = new Function{name, call, &module->object};
+    auto describe = (size_t (*)(size_t*))dlsym(module->handle, (std::string("emulated_sizes_") + name).c_str());
+    size_t sizes[64];
+    *function = new Function{name, call, &module->object, {sizes, sizes + describe(sizes)}};
     return SUCCESS;
 }
 API int cuFuncSetAttribute(Function* function, int which, int value) {
@@ -237,9 +321,17 @@ API int cuLaunchKernel(Function* function, unsigned bx, unsigned by, unsigned bz
         bz > 65535 || dynamic > function->dynamic) {
         return INVALID_VALUE;
     }
-    // What a kernel did wrong is told by the next call, and by every one after it.
-    if (!idle() && !run(*function, {bx, by, bz}, {tx, ty, tz}, dynamic, args)) failed = LAUNCH_FAILED;
-    return SUCCESS;
+    if (idle()) return SUCCESS;
+    // The arguments are copied: who launches may forget them at once.
+    std::vector<std::vector<char>> kept;
+    for (size_t i = 0; i < function->parameters.size(); ++i) kept.emplace_back((char*)args[i], (char*)args[i] + function->parameters[i]);
+    return in_order([=]() mutable {
+        std::vector<void*> places;
+        for (auto& one : kept) places.push_back(one.data());
+        // What a kernel did wrong is told by the next call, and by every one after it.
+        if (!run(*function, {bx, by, bz}, {tx, ty, tz}, dynamic, places.data())) failed = LAUNCH_FAILED;
+        return SUCCESS;
+    });
 }
 
 // ---- Errors ----
@@ -257,6 +349,7 @@ const struct {
     {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE", "device kernel image is invalid"},
     {INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context"},
     {INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE", "invalid resource handle"},
+    {NOT_READY, "CUDA_ERROR_NOT_READY", "device not ready"},
     {NOT_FOUND, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
     {LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
     {UNKNOWN, "CUDA_ERROR_UNKNOWN", "unknown error"},

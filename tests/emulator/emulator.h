@@ -1,12 +1,14 @@
 // A GPU of the host: the functions of libcuda, libnvrtc, libcublas and libcusolver that the CUDA backend calls, for tests of its kernels
 // and of what is around them on machines without a GPU. Kernels are compiled by the host's C++ compiler; the threads of a block are
-// fibers that take turns and meet at barriers and shuffles. Everything has happened when a call returns. It is for numbers, not for speed.
+// fibers that take turns and meet at barriers and shuffles. It is for numbers, not for speed. Everything has happened when a call returns,
+// or, so that whoever does not wait shows, nothing before somebody waits for it (EMULATED_LATE=1).
 //
 //     EMULATED_DEVICES=n     how many devices there are (2)
 //     EMULATED_MEMORY=bytes  the memory of each (8 GiB)
 //     EMULATED_IDLE=1        kernels, products and factorisations are not executed: for counting memory and launches
 //     EMULATED_TRACE=1       a line on the standard error for each launch, product, factorisation, transfer and wait
 //     EMULATED_CHECK=1       every access to memory is looked at, some 30 times slower: see access.cpp
+//     EMULATED_LATE=1        what goes into a stream is executed once somebody waits for it
 //     EMULATED_KEEP=1        folders of kernels that do not compile stay in /tmp
 //     CXX, EMULATED_CXXFLAGS the compiler of kernels, and its options (c++, -O1)
 //
@@ -28,6 +30,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
 
 #define API extern "C" __attribute__((visibility("default")))
 #define TRACE(...)                                                       \
@@ -49,6 +52,10 @@ inline bool checking() {
     static const bool on = *setting("EMULATED_CHECK", "0") == '1';
     return on;
 }
+inline bool late() {
+    static const bool on = *setting("EMULATED_LATE", "0") == '1';
+    return on;
+}
 inline bool tracing() {
     static const bool on = *setting("EMULATED_TRACE", "0") == '1';
     return on;
@@ -63,6 +70,9 @@ struct Device;
 Device* current();
 // The error that every call repeats after a kernel has failed; 0 before.
 int failure();
+// Does some work in the order of the stream of the calling thread's device: now, or once somebody waits for it. What the work says is
+// what this does, as a CUresult or as the status of a library; of late work, which is over by then, that it failed is told by later calls.
+int in_order(std::function<int()> work);
 // Whether these bytes are in one block of the calling thread's device.
 bool held(const void* from, size_t bytes);
 // The block of the calling thread's device that has this byte; nothing, of size 0, where none has.

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <string>
+#include <vector>
 
 namespace emulator {
 
@@ -19,6 +20,7 @@ struct Function {
     std::string name;
     void (*call)(void** args);
     const Object* object = nullptr;
+    std::vector<size_t> parameters;  // their sizes
     // Every second block of all its launches runs backwards.
     std::atomic<unsigned> blocks{0};
     // The most shared memory that a launch may ask for, until an attribute raises it.

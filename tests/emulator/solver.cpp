@@ -237,6 +237,16 @@ void solve(int n, int count, const T* a, int lda, T* b, int ldb) {
     }
 }
 
+// `work` in the order of the stream, with what it has to say of the matrix.
+template <typename F>
+int solve_in_order(int* info, F work) {
+    return in_order([=] {
+        *info = 0;
+        if (!idle()) work();
+        return (int)SUCCESS;
+    });
+}
+
 int ready(const Library* handle, const char* name, int n) {
     if (failure()) return EXECUTION_FAILED;
     TRACE("%s %d\n", name, n);
@@ -258,44 +268,33 @@ API int cusolverDnSetStream(Library* handle, const void* stream) { return stream
     API int cusolverDn##S##syevd_bufferSize(void*, int, int, int n, const T*, int, const T*, int* size) { return *size = n, SUCCESS; }  \
     API int cusolverDn##S##syevd(Library* handle, int, int, int n, T* a, int lda, T* w, T*, int, int* info) {                           \
         if (int status = ready(handle, "syevd", n)) return status;                                                                      \
-        *info = 0;                                                                                                                      \
-        if (!idle()) eigh<T>(n, a, lda, w);                                                                                             \
-        return SUCCESS;                                                                                                                 \
+        return solve_in_order(info, [=] { eigh<T>(n, a, lda, w); });                                                                    \
     }                                                                                                                                   \
     API int cusolverDn##S##gesvd_bufferSize(void*, int, int n, int* size) { return *size = n, SUCCESS; }                                \
     API int cusolverDn##S##gesvd(Library* handle, signed char, signed char, int m, int n, T* a, int lda, T* s, T* u, int ldu, T* vt,    \
                                  int ldvt, T*, int, T*, int* info) {                                                                    \
         if (int status = ready(handle, "gesvd", n)) return status;                                                                      \
-        *info = 0;                                                                                                                      \
         if (m < n) return INVALID_VALUE;                                                                                                \
-        if (!idle()) svd<T>(m, n, a, lda, s, u, ldu, vt, ldvt);                                                                         \
-        return SUCCESS;                                                                                                                 \
+        return solve_in_order(info, [=] { svd<T>(m, n, a, lda, s, u, ldu, vt, ldvt); });                                                \
     }                                                                                                                                   \
     API int cusolverDn##S##geqrf_bufferSize(void*, int, int n, T*, int, int* size) { return *size = n, SUCCESS; }                       \
     API int cusolverDn##S##geqrf(Library* handle, int m, int n, T* a, int lda, T* tau, T*, int, int* info) {                            \
         if (int status = ready(handle, "geqrf", n)) return status;                                                                      \
-        *info = 0;                                                                                                                      \
-        if (!idle()) qr<T>(m, n, a, lda, tau);                                                                                          \
-        return SUCCESS;                                                                                                                 \
+        return solve_in_order(info, [=] { qr<T>(m, n, a, lda, tau); });                                                                 \
     }                                                                                                                                   \
     API int cusolverDn##S##orgqr_bufferSize(void*, int, int n, int, const T*, int, const T*, int* size) { return *size = n, SUCCESS; }  \
     API int cusolverDn##S##orgqr(Library* handle, int m, int n, int k, T* a, int lda, const T* tau, T*, int, int* info) {               \
         if (int status = ready(handle, "orgqr", n)) return status;                                                                      \
-        *info = 0;                                                                                                                      \
-        if (!idle()) form_q<T>(m, n, k, a, lda, tau);                                                                                   \
-        return SUCCESS;                                                                                                                 \
+        return solve_in_order(info, [=] { form_q<T>(m, n, k, a, lda, tau); });                                                          \
     }                                                                                                                                   \
     API int cusolverDn##S##potrf_bufferSize(void*, int, int n, T*, int, int* size) { return *size = n, SUCCESS; }                       \
     API int cusolverDn##S##potrf(Library* handle, int, int n, T* a, int lda, T*, int, int* info) {                                      \
         if (int status = ready(handle, "potrf", n)) return status;                                                                      \
-        *info = idle() ? 0 : cholesky<T>(n, a, lda);                                                                                    \
-        return SUCCESS;                                                                                                                 \
+        return solve_in_order(info, [=] { *info = cholesky<T>(n, a, lda); });                                                           \
     }                                                                                                                                   \
     API int cusolverDn##S##potrs(Library* handle, int, int n, int count, const T* a, int lda, T* b, int ldb, int* info) {               \
         if (int status = ready(handle, "potrs", n)) return status;                                                                      \
-        *info = 0;                                                                                                                      \
-        if (!idle()) solve<T>(n, count, a, lda, b, ldb);                                                                                \
-        return SUCCESS;                                                                                                                 \
+        return solve_in_order(info, [=] { solve<T>(n, count, a, lda, b, ldb); });                                                       \
     }
 SOLVER(S, float)
 SOLVER(D, double)
