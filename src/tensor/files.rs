@@ -2,6 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use std::{
+    ffi::OsStr,
     fs::{self, File, OpenOptions},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
@@ -129,32 +130,39 @@ fn followed(path: &Path) -> io::Result<PathBuf> {
     fs::canonicalize(path)
 }
 
-/// Removes what processes left that were killed while they wrote `path`. Nobody else may be writing it.
+/// Removes what processes left that were killed while they wrote `path`. Nobody else may be writing it, or a file whose temporary files are
+/// called the same.
 pub(crate) fn remove_abandoned(path: &Path) -> io::Result<()> {
     let (Some(name), Some(parent)) = (path.file_name(), path.parent()) else { return Ok(()) };
     let directory = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    let start = [b".", name.as_encoded_bytes(), b"."].concat();
+    let start = temporary_start(name);
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let held = entry.file_name();
-        if held.as_encoded_bytes().starts_with(&start) && held.as_encoded_bytes().ends_with(b".tmp") {
+        if held.as_encoded_bytes().starts_with(start.as_bytes()) && held.as_encoded_bytes().ends_with(b".tmp") {
             fs::remove_file(entry.path())?;
         }
     }
     Ok(())
 }
 
+/// What the temporary files of a name begin with. Of a long name its first characters, or theirs would be longer than file systems allow.
+fn temporary_start(name: &OsStr) -> String {
+    const KEPT: usize = 40;
+    let kept: String = name.to_string_lossy().chars().take(KEPT).collect();
+    format!(".{kept}.")
+}
+
 /// A file that goes when dropped, unless it was renamed.
 struct Temporary(Option<PathBuf>);
 
 impl Temporary {
-    fn create(directory: &Path, name: &std::ffi::OsStr) -> io::Result<(File, Self)> {
+    fn create(directory: &Path, name: &OsStr) -> io::Result<(File, Self)> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
+        let start = temporary_start(name);
         loop {
-            let mut temporary = std::ffi::OsString::from(".");
-            temporary.push(name);
-            temporary.push(format!(".{}-{}.tmp", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
-            let path = directory.join(temporary);
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            let path = directory.join(format!("{start}{}-{number}.tmp", std::process::id()));
             match OpenOptions::new().write(true).create_new(true).open(&path) {
                 Ok(file) => return Ok((file, Self(Some(path)))),
                 // Left by a process of the same number that was killed.
@@ -213,6 +221,21 @@ mod tests {
         let mut left: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, [".a.bin.keep", ".b.bin.12-0.tmp", "a.bin"]);
+    }
+
+    #[test]
+    fn names_as_long_as_a_file_system_takes() {
+        let directory = tempfile::tempdir().unwrap();
+        // 255 bytes, of which characters take one or several.
+        for name in ["a".repeat(255), "\u{fc}".repeat(127), "\u{1f9ee}".repeat(63)] {
+            let path = directory.path().join(&name);
+            for content in [b"first", b"again"] {
+                write_atomically("test", &path, |w| w.write_all(content).map_err(|e| Error::io("test", &path, e)))
+                    .unwrap();
+                assert_eq!(fs::read(&path).unwrap(), content);
+            }
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 3, "no temporary file stays");
     }
 
     #[cfg(unix)]
