@@ -84,37 +84,89 @@ pub(crate) fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
 ) -> Result<()> {
-    let origin = Origin::file(operation, path);
-    let target = followed(path).map_err(|e| origin.io(e))?;
-    let existing = fs::metadata(&target).ok();
-    if existing.as_ref().is_some_and(|m| !m.is_file()) {
-        return Err(origin.error(ErrorKind::Io, "is there already and is not a regular file; name a file"));
-    }
-    let (Some(name), Some(parent)) = (target.file_name(), target.parent()) else {
-        return Err(origin.error(ErrorKind::Io, "does not end in a file's name"));
-    };
-    let directory = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    Staged::write(operation, path, write)?.place()
+}
 
-    let (file, temporary) = Temporary::create(directory, name).map_err(|e| origin.io(e))?;
-    let mut writer = BufWriter::new(file);
-    write(&mut writer)?;
-    let finish = || {
-        writer.flush()?;
-        if let Some(existing) = existing {
-            writer.get_ref().set_permissions(existing.permissions())?;
+/// A file that lies whole on the disk beside its place. It goes when dropped.
+pub(crate) struct Staged<'a> {
+    origin: Origin<'a>,
+    /// Where its path leads.
+    target: PathBuf,
+    temporary: Temporary,
+}
+
+impl<'a> Staged<'a> {
+    /// The first part of [`write_atomically`]: all but the rename.
+    pub(crate) fn write(
+        operation: &'static str,
+        path: &'a Path,
+        write: impl FnOnce(&mut BufWriter<File>) -> Result<()>,
+    ) -> Result<Self> {
+        let origin = Origin::file(operation, path);
+        let target = followed(path).map_err(|e| origin.io(e))?;
+        let existing = fs::metadata(&target).ok();
+        if existing.as_ref().is_some_and(|m| !m.is_file()) {
+            return Err(origin.error(ErrorKind::Io, "is there already and is not a regular file; name a file"));
         }
-        writer.get_ref().sync_all()?;
-        // Windows renames only closed files.
-        drop(writer);
-        temporary.rename(&target)
-    };
-    finish().map_err(|e| origin.io(e))?;
-    // The new name is on the disk once its directory is. Not every file system lets a directory be synchronised, and the file
-    // is complete either way, so a refusal is no failure.
-    if let Ok(directory) = File::open(directory) {
+        let (Some(name), Some(directory)) = (target.file_name(), directory_of(&target)) else {
+            return Err(origin.error(ErrorKind::Io, "does not end in a file's name"));
+        };
+        let (file, temporary) = Temporary::create(directory, name).map_err(|e| origin.io(e))?;
+        let mut writer = BufWriter::new(file);
+        write(&mut writer)?;
+        let finish = || {
+            writer.flush()?;
+            if let Some(existing) = existing {
+                writer.get_ref().set_permissions(existing.permissions())?;
+            }
+            // Windows renames only closed files, and this one is closed with the writer.
+            writer.get_ref().sync_all()
+        };
+        finish().map_err(|e| origin.io(e))?;
+        Ok(Self { origin, target, temporary })
+    }
+
+    /// Moves it into its place.
+    pub(crate) fn place(self) -> Result<()> {
+        let Self { origin, target, temporary } = self;
+        temporary.rename(&target).map_err(|e| origin.io(e))?;
+        synchronise(&target);
+        Ok(())
+    }
+
+    /// Removes the file that is in its place, if there is one.
+    fn clear(&self) -> Result<()> {
+        match fs::remove_file(&self.target) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(self.origin.io(e)),
+            _ => {
+                synchronise(&self.target);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Moves files into their places, and with them the one that says what they are, without which they are not read.
+///
+/// The old one of it goes first and the new one comes last: killed on the way, this leaves files that nothing describes, and never
+/// new ones that an old description seems to fit. What can fail for want of room or permission has been done when files are staged.
+pub(crate) fn place_described(files: Vec<Staged<'_>>, description: Staged<'_>) -> Result<()> {
+    description.clear()?;
+    files.into_iter().try_for_each(Staged::place)?;
+    description.place()
+}
+
+/// The directory that a path's file lies in.
+fn directory_of(path: &Path) -> Option<&Path> {
+    path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+}
+
+/// Lets a change of names in a file's directory reach the disk. Not every file system lets a directory be synchronised, and files are
+/// complete either way, so a refusal is no failure.
+fn synchronise(path: &Path) {
+    if let Some(directory) = directory_of(path).and_then(|directory| File::open(directory).ok()) {
         let _ = directory.sync_all();
     }
-    Ok(())
 }
 
 /// Where a path leads through symbolic links, be there a file or not: a rename would replace a link instead of what it points to.
@@ -133,8 +185,7 @@ fn followed(path: &Path) -> io::Result<PathBuf> {
 /// Removes what processes left that were killed while they wrote `path`. Nobody else may be writing it, or a file whose temporary files are
 /// called the same.
 pub(crate) fn remove_abandoned(path: &Path) -> io::Result<()> {
-    let (Some(name), Some(parent)) = (path.file_name(), path.parent()) else { return Ok(()) };
-    let directory = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let (Some(name), Some(directory)) = (path.file_name(), directory_of(path)) else { return Ok(()) };
     let start = temporary_start(name);
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -208,6 +259,36 @@ mod tests {
         let panicked = std::panic::catch_unwind(|| write_atomically("test", &path, |_| panic!("stop")));
         assert!(panicked.is_err());
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_description_is_never_that_of_other_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let (tensors, more, text) = (path("a.bin"), path("b.bin"), path("a.json"));
+        fn stage<'a>(path: &'a Path, content: &str) -> Staged<'a> {
+            Staged::write("test", path, |w| w.write_all(content.as_bytes()).map_err(|e| Error::io("test", path, e)))
+                .unwrap()
+        }
+        let stage_all = |content| (vec![stage(&tensors, content), stage(&more, content)], stage(&text, content));
+        let held = || [&tensors, &more, &text].map(|path| fs::read_to_string(path).ok());
+        let [old, new] = ["old", "new"].map(|content| Some(content.to_string()));
+        for content in ["old", "new", "old"] {
+            let (files, description) = stage_all(content);
+            place_described(files, description).unwrap();
+            assert_eq!(held(), [content; 3].map(|content| Some(content.to_string())));
+        }
+        // Nothing has changed until all are written.
+        drop(stage_all("new"));
+        assert_eq!(held(), [&old; 3].map(Clone::clone));
+        // Stopped after the first.
+        let (files, description) = stage_all("new");
+        fs::remove_file(&more).unwrap();
+        fs::create_dir(&more).unwrap();
+        let error = place_described(files, description).unwrap_err();
+        assert!(error.to_string().contains("b.bin"), "{error}");
+        assert_eq!(held(), [new, None, None]);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "no temporary file stays");
     }
 
     #[test]

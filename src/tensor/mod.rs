@@ -38,7 +38,9 @@ mod stored;
 mod total;
 mod view;
 
-pub(crate) use self::files::{Origin, first_few, listed, remove_abandoned, write_atomically};
+#[cfg(any(feature = "terminal", feature = "text"))]
+pub(crate) use self::files::write_atomically;
+pub(crate) use self::files::{Origin, Staged, first_few, listed, place_described, remove_abandoned};
 pub use self::safetensors::TensorFile;
 pub(crate) use view::{Part, resolved};
 

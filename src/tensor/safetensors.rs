@@ -14,7 +14,7 @@
 use super::{
     Tensor,
     data::Data,
-    files::{Origin, listed, write_atomically},
+    files::{Origin, Staged, listed, place_described},
     stored::Stored,
 };
 use crate::{
@@ -404,15 +404,39 @@ impl TensorFile {
     /// [`ErrorKind::Io`] where the file cannot be written; [`ErrorKind::Unsupported`] where names and metadata need a header above
     /// the 8 MiB that [`open`](TensorFile::open) reads.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let origin = Origin::file("TensorFile::save", path.as_ref());
+        self.stage(path.as_ref())?.place()
+    }
+
+    /// Writes a file that [`save`](TensorFile::save) would write, all but the last step.
+    pub(crate) fn stage<'a>(&self, path: &'a Path) -> Result<Staged<'a>> {
+        let origin = Origin::file("TensorFile::save", path);
         let (header, order) = self.header(&origin)?;
-        write_atomically(origin.operation, path.as_ref(), |writer| {
+        Staged::write(origin.operation, path, |writer| {
             writer.write_all(&header).map_err(|e| origin.io(e))?;
             let own = self.origin(origin.operation);
             order.iter().try_for_each(|entry| {
                 entry.data.pieces(&own, &mut |bytes| writer.write_all(bytes).map_err(|e| origin.io(e)))
             })
         })
+    }
+
+    /// Writes a folder of two files, which is made where there is none: the tensors, and a text that says what they are.
+    ///
+    /// Both are written before either takes its place: where writing fails, the folder stays as it was. Killed in the moment in which they
+    /// take their places, this leaves a folder without the text; new tensors with an old text it never leaves.
+    pub(crate) fn save_described(
+        &self,
+        operation: &'static str,
+        folder: &Path,
+        tensors: &str,
+        (name, text): (&str, &str),
+    ) -> Result<()> {
+        std::fs::create_dir_all(folder).map_err(|e| Origin::file(operation, folder).io(e))?;
+        let (tensors, description) = (folder.join(tensors), folder.join(name));
+        let description = Staged::write(operation, &description, |writer| {
+            writer.write_all(text.as_bytes()).map_err(|e| Error::io(operation, &description, e))
+        })?;
+        place_described(vec![self.stage(&tensors)?], description)
     }
 
     /// The bytes of a `.safetensors` file.

@@ -56,6 +56,19 @@ fn a_folder_of_ours_is_one_of_transformers() {
 }
 
 #[test]
+fn weights_are_not_replaced_without_their_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let (weights, config) = (folder.path().join("model.safetensors"), folder.path().join("config.json"));
+    ConvNext::<f32>::open(fixture("convnext_timm")).unwrap().save(folder.path()).unwrap();
+    let before = std::fs::read(&weights).unwrap();
+    std::fs::remove_file(&config).unwrap();
+    std::fs::create_dir(&config).unwrap();
+    let error = ConvNext::<f32>::open(fixture("convnextv2_timm")).unwrap().save(folder.path()).unwrap_err();
+    assert!(error.kind() == ErrorKind::Io && error.message().contains("config.json"), "{error}");
+    assert_eq!(std::fs::read(&weights).unwrap(), before);
+}
+
+#[test]
 fn a_plain_encoder_is_a_model_without_a_classifier() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");

@@ -241,6 +241,28 @@ fn shards_hold_at_most_what_was_said() {
 }
 
 #[test]
+fn shards_are_replaced_together_or_not_at_all() {
+    let (_folder, path) = place("");
+    let save = Save::new().shards_of(120);
+    save.write(&layers::<f32>(5, 1), &path).unwrap();
+    let content = || {
+        let files = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+        files.map(|path| (path.clone(), fs::read(path).unwrap())).collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let before = content();
+    save.write(&layers::<f32>(5, 2), &path).unwrap();
+    let after = content();
+    assert!(after != before && after.keys().eq(before.keys()));
+    // The last shard cannot be written.
+    let last = path.join("model-00003-of-00003.safetensors");
+    fs::remove_file(&last).unwrap();
+    fs::create_dir(&last).unwrap();
+    let before = content();
+    assert_eq!(save.write(&layers::<f32>(5, 3), &path).unwrap_err().kind(), ErrorKind::Io);
+    assert_eq!(content(), before);
+}
+
+#[test]
 fn a_file_may_be_replaced_while_it_is_open() {
     let (_folder, path) = place("a.safetensors");
     Save::new().write(&layers::<f32>(1, 1), &path).unwrap();

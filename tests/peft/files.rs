@@ -60,6 +60,31 @@ fn every_method_comes_back_bit_for_bit() {
 }
 
 #[test]
+fn a_save_that_fails_leaves_the_folder_as_it_was() {
+    let (_guard, path) = folder();
+    let mut model = Model::<f64>::new(1);
+    peft::attach(&mut model, &Lora::new(2), &Targets::all()).unwrap();
+    peft::save(&model, &path).unwrap();
+    let tensors = fs::read(path.join(TENSORS)).unwrap();
+    train(&mut model);
+    // The configuration cannot be written.
+    fs::remove_file(path.join(CONFIG)).unwrap();
+    fs::create_dir(path.join(CONFIG)).unwrap();
+    let error = peft::save(&model, &path).unwrap_err();
+    assert!(error.kind() == ErrorKind::Io && error.message().contains(CONFIG), "{error}");
+    assert_eq!(fs::read(path.join(TENSORS)).unwrap(), tensors);
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 2, "no temporary file stays");
+    fs::remove_dir(path.join(CONFIG)).unwrap();
+    // As a save leaves it that is killed in the last moment.
+    let error = peft::load(&mut Model::<f64>::new(1), &path).unwrap_err();
+    assert!(error.kind() == ErrorKind::Io && error.message().contains(CONFIG), "{error}");
+    peft::save(&model, &path).unwrap();
+    let mut again = Model::<f64>::new(1);
+    peft::load(&mut again, &path).unwrap();
+    assert_eq!(state(&again), state(&model));
+}
+
+#[test]
 fn every_layer_comes_back() {
     let (dora, lora, flora) = (Dora::new(2), Lora::new(2).alpha(3.0), Flora::new().rank(2));
     let adalora = AdaLora::new(2).alpha(3.0);

@@ -5,13 +5,18 @@ use crate::{
     error::{Error, ErrorKind, Result},
     nn::{Module, pattern::Pattern},
     scalar::Scalar,
-    tensor::{Origin, Tensor, TensorFile, write_atomically},
+    tensor::{Origin, Staged, Tensor, TensorFile, place_described},
 };
-use std::{collections::BTreeMap, io::Write, path::Path};
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 /// Writes a model's parameters and buffers: one `.safetensors` file, or several and an index.
 ///
-/// Every file appears whole or not at all, and the index last. The metadata say `"format": "pt"`, without which Hugging Face's
+/// Every file appears whole or not at all. Of several, all are written before the first takes its place; an old index goes before, and the
+/// new one comes last, so that an index never names tensors of another model. The metadata say `"format": "pt"`, without which Hugging Face's
 /// transformers refuses a file.
 ///
 /// ```
@@ -94,11 +99,7 @@ impl Save {
     /// [`ErrorKind::Value`] where two tensors have the same name, and those of [`TensorFile::save`].
     pub fn write<T: Scalar, M: Module<T> + ?Sized>(&self, module: &M, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let mut tensors: Vec<(String, Tensor<T>)> = Vec::new();
-        each_tensor(module, !self.base_only, &mut |name, tensor| {
-            tensors.push((self.renames.apply(name), self.shaped(name, tensor)?));
-            Ok(())
-        })?;
+        let tensors = self.tensors(module)?;
         let Some(most) = self.shard else { return self.file(&tensors)?.save(path) };
         let mut names: Vec<&str> = tensors.iter().map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();
@@ -110,16 +111,35 @@ impl Save {
         if let [all] = shards.as_slice() {
             return self.file(all)?.save(path.join(SINGLE));
         }
-        let mut weight_map = BTreeMap::new();
-        for (i, shard) in shards.iter().enumerate() {
-            let file = format!("model-{:05}-of-{:05}.safetensors", i + 1, shards.len());
-            self.file(shard)?.save(path.join(&file))?;
-            weight_map.extend(shard.iter().map(|(name, _)| (name.as_str(), file.clone())));
-        }
+        let count = shards.len();
+        let files: Vec<String> = (1..=count).map(|i| format!("model-{i:05}-of-{count:05}.safetensors")).collect();
+        let places: Vec<PathBuf> = files.iter().map(|file| path.join(file)).collect();
+        let staged = shards.iter().zip(&places).map(|(shard, place)| self.file(shard)?.stage(place));
+        let staged = staged.collect::<Result<_>>()?;
+        let named = shards.iter().zip(&files).flat_map(|(shard, file)| shard.iter().map(move |(name, _)| (name, file)));
+        let weight_map: BTreeMap<_, _> = named.collect();
         let total: u64 = tensors.iter().map(|(_, tensor)| bytes(tensor)).sum();
         let index = serde_json::json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
         let path = path.join(INDEX);
-        write_atomically("Save", &path, |writer| writeln!(writer, "{index:#}").map_err(|e| Error::io("Save", &path, e)))
+        let index = Staged::write("Save", &path, |writer| {
+            writeln!(writer, "{index:#}").map_err(|e| Error::io("Save", &path, e))
+        })?;
+        place_described(staged, index)
+    }
+
+    /// The one file that [`write`](Save::write) writes where it makes no shards.
+    pub(crate) fn to_file<T: Scalar, M: Module<T> + ?Sized>(&self, module: &M) -> Result<TensorFile> {
+        self.file(&self.tensors(module)?)
+    }
+
+    /// What is written, under the names of the file.
+    fn tensors<T: Scalar, M: Module<T> + ?Sized>(&self, module: &M) -> Result<Vec<(String, Tensor<T>)>> {
+        let mut tensors = Vec::new();
+        each_tensor(module, !self.base_only, &mut |name, tensor| {
+            tensors.push((self.renames.apply(name), self.shaped(name, tensor)?));
+            Ok(())
+        })?;
+        Ok(tensors)
     }
 
     /// A tensor with the modes that its name asks for.

@@ -19,12 +19,12 @@ use crate::{
         site::Site,
     },
     scalar::Scalar,
-    tensor::{Origin, Tensor, TensorFile, write_atomically},
+    tensor::{Origin, Tensor, TensorFile},
 };
 use ndarray::Ix1;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, io::Write, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 const TENSORS: &str = "adapter.safetensors";
 const HEAD: &str = "model_head.safetensors";
@@ -178,13 +178,8 @@ pub fn save<T: Scalar, M: Module<T> + ?Sized>(model: &M, name: &str, folder: imp
     for (key, value) in FIXED {
         config[key] = value;
     }
-    let folder = folder.as_ref();
-    std::fs::create_dir_all(folder).map_err(|e| Origin::file("adapterhub::save", folder).io(e))?;
-    file.save(folder.join(TENSORS))?;
-    let (path, text) =
-        (folder.join(FILE), json!({ "name": name, "hidden_size": width, "config": config, "version": VERSION }));
-    let origin = Origin::file("adapterhub::save", &path);
-    write_atomically("adapterhub::save", &path, |writer| writeln!(writer, "{text:#}").map_err(|e| origin.io(e)))
+    let config = json!({ "name": name, "hidden_size": width, "config": config, "version": VERSION });
+    file.save_described("adapterhub::save", folder.as_ref(), TENSORS, (FILE, &format!("{config:#}\n")))
 }
 
 /// A number by which Python's `width // factor` is `size`.

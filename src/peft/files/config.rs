@@ -7,7 +7,7 @@ use crate::{
     error::{ErrorKind, Result},
     nn::Activation,
     peft::bottleneck::Placement,
-    tensor::{Origin, write_atomically},
+    tensor::Origin,
 };
 use regex_lite::Regex;
 use serde::{
@@ -16,7 +16,7 @@ use serde::{
     ser::SerializeMap,
 };
 use serde_json::Value;
-use std::{collections::BTreeMap, fmt, fs::File, io::Read, io::Write, marker::PhantomData, path::Path};
+use std::{collections::BTreeMap, fmt, fs::File, io::Read, marker::PhantomData, path::Path};
 
 /// The file's name, by PEFT's custom.
 pub(super) const FILE: &str = "adapter_config.json";
@@ -222,12 +222,11 @@ impl Config {
         Ok(config)
     }
 
-    /// Writes it into a folder.
-    pub(super) fn write(&self, folder: &Path) -> Result<()> {
-        let path = folder.join(FILE);
-        let origin = Origin::file("save", &path);
-        let text = serde_json::to_string_pretty(self).map_err(|e| origin.format(e.to_string()).with_source(e))?;
-        write_atomically("save", &path, |writer| writeln!(writer, "{text}").map_err(|e| origin.io(e)))
+    /// What the file of a folder says.
+    pub(super) fn text(&self, folder: &Path) -> Result<String> {
+        let text = serde_json::to_string_pretty(self);
+        let text = text.map_err(|e| Origin::file("save", &folder.join(FILE)).format(e.to_string()).with_source(e))?;
+        Ok(text + "\n")
     }
 
     fn check(&self, origin: &Origin<'_>) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use super::{
     TENSORS, adalora,
+    config::FILE,
     describe::{Described, biases, config_of, modules_of, own_key, targets_of, whole_modules},
     format::{Known, PREFIX},
     layout::{joined, own_buffers, own_tensors},
@@ -12,7 +13,7 @@ use crate::{
     nn::{Layer, Module, WeightAdapter},
     peft::{attach::own_parameters, lora::LoraAdapter, site::Site, targets::Targets},
     scalar::Scalar,
-    tensor::{Origin, Tensor, TensorFile, listed},
+    tensor::{Tensor, TensorFile, listed},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -78,6 +79,10 @@ impl SaveAdapter {
 
     /// Writes `adapter_model.safetensors` and `adapter_config.json` into a folder, which is made where there is none.
     ///
+    /// Both are written before either takes its place: a save that fails leaves the folder as it was, and one that is killed while they
+    /// take their places leaves a folder without a configuration, which does not load. New tensors beside an old configuration are
+    /// never there.
+    ///
     /// # Errors
     /// [`ErrorKind::Value`] where there are adapters of several names and none was said, none of the name that was said,
     /// and where nothing is there to save; [`ErrorKind::Unsupported`] for adapters of several
@@ -117,9 +122,7 @@ impl SaveAdapter {
         config.bias = Some(biases(&own, &all, &adapted, config.modules_to_save.as_deref()).to_string());
 
         let folder = folder.as_ref();
-        std::fs::create_dir_all(folder).map_err(|e| Origin::file("save", folder).io(e))?;
-        file.save(folder.join(TENSORS))?;
-        config.write(folder)
+        file.save_described("save", folder, TENSORS, (FILE, &config.text(folder)?))
     }
 
     /// The adapters' name; `None` where there are none and none was asked for.
