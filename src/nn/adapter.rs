@@ -11,7 +11,7 @@
 //!    cheaper that way, and for those that are not additive.
 //!
 //! Where several are enabled, each changes $W_0$ as if it were alone, and the changes add up: neither their order nor the way that one of them
-//! takes decides about the result.
+//! takes decides about the result. What they drop at random is drawn for each by itself, by its place among the enabled ones.
 
 use super::{
     call::Call,
@@ -97,7 +97,8 @@ pub trait WeightAdapter<T: Scalar>: Module<T> + CloneAdapter<T> + Any + fmt::Deb
     /// [`effective`](WeightAdapter::effective).
     ///
     /// An adapter that drops entries of its input has to answer here while `mode` trains:
-    /// `call.dropout(p, stream, mode)?.run(&self.delta()?, None)?.into()`, where it has no factored form.
+    /// `call.dropout(p, stream, mode)?.run(&self.delta()?, None)?.into()`, where it has no factored form. Of several adapters each is
+    /// given a [fork](Mode::fork) of its own, so that they may have the same `stream`.
     ///
     /// # Errors
     /// Those of the operations that make it.
@@ -327,7 +328,9 @@ impl<T: Scalar> Adapters<T> {
             return Ok(y);
         }
         let (mut changed, mut contributions) = (None, Vec::new());
-        for slot in self.enabled() {
+        for (place, slot) in self.enabled().enumerate() {
+            // What several drop is independent; the first of them, and the only one, draws from the layer's own numbers.
+            let mode = if place == 0 { mode } else { mode.fork(place as u64) };
             match slot.adapter.apply(call, mode)? {
                 Some(contribution) => contributions.push((&slot.name, contribution)),
                 None => changed = Some(slot.folded(weight, changed)?),

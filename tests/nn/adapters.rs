@@ -315,6 +315,47 @@ fn dropout_of_an_adapter_is_on_its_own_input_and_in_training_only() {
 }
 
 #[test]
+fn adapters_of_one_layer_drop_different_entries() {
+    // Each output is the input's entry, so that it says how often the entry was kept.
+    let eye = Tensor::<f64, _>::from_fn([200, 200], |i| f64::from(u8::from(i[0] == i[1]))).unwrap();
+    let x = Var::constant(Tensor::ones([1, 200]).unwrap());
+    let mode = Mode::training(1, 0);
+    let kept = |layer: &Linear<f64>, mode: Mode| -> Vec<f64> {
+        layer.forward(&x, mode).unwrap().value().to_vec().unwrap().into_iter().map(|y| y / 2.0).collect()
+    };
+    for factored in [true, false] {
+        let mut layer = Linear::<f64>::zeros(200, 200).unwrap();
+        for name in ["a", "b", "c"] {
+            let adapter =
+                LowRank { a: eye.clone().into(), b: eye.clone().into(), shape: vec![200, 200], factored, dropout: 0.5 };
+            layer.attach(name, adapter).unwrap();
+        }
+        let all = kept(&layer, mode);
+        for times in 0..=3 {
+            let count = all.iter().filter(|&&y| y == times as f64).count();
+            // Of 200, an eighth each none of them and all of them.
+            let expected = [25, 75, 75, 25][times];
+            assert!(count.abs_diff(expected) < 25, "{count} of 200 are kept {times} times");
+        }
+        assert_eq!(all, kept(&layer, mode), "the same pass draws the same");
+        assert_ne!(all, kept(&layer, Mode::training(1, 1)));
+        // Alone, each draws as the only one does, whichever others wait.
+        let alone = |layer: &mut Linear<f64>, name: &str| {
+            ["a", "b", "c"]
+                .into_iter()
+                .filter(|other| *other != name)
+                .for_each(|other| layer.adapters_mut().disable(other).unwrap());
+            let kept = kept(layer, mode);
+            ["a", "b", "c"].into_iter().for_each(|name| layer.adapters_mut().enable(name).unwrap());
+            kept
+        };
+        let first = alone(&mut layer, "a");
+        assert_eq!(first, alone(&mut layer, "c"));
+        assert!(first.iter().zip(&all).all(|(first, all)| first <= all), "the first draws as it does alone");
+    }
+}
+
+#[test]
 fn files_with_and_without_adapters() {
     let folder = tempfile::tempdir().unwrap();
     let (base, all) = (folder.path().join("base.safetensors"), folder.path().join("all.safetensors"));
