@@ -55,9 +55,13 @@ struct Arguments {
     /// The number of CP components.
     #[arg(long)]
     rank: Option<usize>,
-    /// Run exactly this many sweeps (all but hosvd and st-hosvd); without it, until a sweep changes the error by less than 1e-8.
+    /// Run exactly this many sweeps (all but hosvd and st-hosvd), or with --until-change at most so many; without it, until a sweep
+    /// changes the error by less than 1e-8.
     #[arg(long)]
     sweeps: Option<usize>,
+    /// Stop when a sweep changes the relative error by less than this (all but hosvd and st-hosvd); 0 for never.
+    #[arg(long)]
+    until_change: Option<f64>,
     /// Where sweeps start from: hosvd is the default of hooi, random of the others.
     #[arg(long, value_enum)]
     init: Option<Init>,
@@ -170,6 +174,7 @@ fn decompose<T: Scalar>(arguments: &Arguments) -> Result<()> {
     let of_sweeps = [
         ("--skip-nan", arguments.skip_nan),
         ("--sweeps", arguments.sweeps.is_some()),
+        ("--until-change", arguments.until_change.is_some()),
         ("--init", arguments.init.is_some()),
     ];
     if let Some((flag, _)) = of_sweeps.iter().find(|(_, said)| *said && !arguments.method.has_sweeps()) {
@@ -263,6 +268,9 @@ fn tucker<T: Scalar>(arguments: &Arguments, x: &Tensor<T, IxDyn>) -> Result<Foun
             if let Some(sweeps) = arguments.sweeps {
                 solver = solver.exactly(sweeps);
             }
+            if let Some(change) = arguments.until_change {
+                solver = solver.until_change(change);
+            }
             if arguments.init == Some(Init::Random) {
                 solver = solver.start(HooiStart::Random { seed: arguments.seed });
             }
@@ -275,6 +283,9 @@ fn tucker<T: Scalar>(arguments: &Arguments, x: &Tensor<T, IxDyn>) -> Result<Foun
             let mut solver = NonNegativeTucker::ranks(ranks).seed(arguments.seed).starts(arguments.starts);
             if let Some(sweeps) = arguments.sweeps {
                 solver = solver.exactly(sweeps);
+            }
+            if let Some(change) = arguments.until_change {
+                solver = solver.until_change(change);
             }
             if arguments.init == Some(Init::Hosvd) {
                 solver = solver.start(NonNegativeStart::Hosvd);
@@ -303,6 +314,9 @@ fn components<T: Scalar>(arguments: &Arguments, x: &Tensor<T, IxDyn>) -> Result<
     let mut solver = CpAls::rank(rank).seed(arguments.seed).starts(arguments.starts);
     if let Some(sweeps) = arguments.sweeps {
         solver = solver.exactly(sweeps);
+    }
+    if let Some(change) = arguments.until_change {
+        solver = solver.until_change(change);
     }
     if arguments.init == Some(Init::Hosvd) {
         solver = solver.start(CpStart::Hosvd);

@@ -200,6 +200,21 @@ fn the_sweeps_asked_for_are_run() -> Result {
 }
 
 #[test]
+fn sweeps_end_at_the_change_asked_for() -> Result {
+    let case = Case::new(&small()?)?;
+    for words in
+        ["--method hooi --ranks 2,1,2", "--method cp-als --rank 1", "--method non-negative-tucker --ranks 2,1,2"]
+    {
+        let early = case.json(&format!("{words} --until-change 0.5"))?;
+        assert_eq!((&early["sweeps"], &early["stopped"]), (&2.into(), &"converged".into()), "{words}");
+        let all = case.json(&format!("{words} --sweeps 3 --until-change 0"))?;
+        assert_eq!((&all["sweeps"], &all["stopped"]), (&3.into(), &"sweeps".into()), "{words}");
+        case.fails(&format!("{words} --until-change NaN"), &["NaN is no change to stop at"])?;
+    }
+    Ok(())
+}
+
+#[test]
 fn the_same_seed_writes_the_same_bytes() -> Result {
     let case = Case::new(&small()?)?;
     for words in ["--method cp-als --rank 3 --sweeps 9", "--method hooi --ranks 2,1,2 --init random"] {
@@ -310,7 +325,7 @@ fn options_that_do_not_go_together_are_refused() -> Result {
         case.fails(&format!("--method {method} --tol 0.1"), &["need --ranks", "--tol is for hosvd and st-hosvd"])?;
         case.fails(&format!("--method {method} --ranks 2,2,2 --non-negative"), &["--non-negative is for cp-als"])?;
     }
-    for flag in ["--skip-nan", "--sweeps 5", "--init random"] {
+    for flag in ["--skip-nan", "--sweeps 5", "--until-change 1e-4", "--init random"] {
         let says = format!("{} is for methods with sweeps", flag.split(' ').next().unwrap_or(flag));
         case.fails(&format!("--method st-hosvd --tol 0.1 {flag}"), &[says.as_str()])?;
     }
