@@ -290,7 +290,7 @@ impl Trainer {
     ///     &data,
     ///     |model, (x, y), mode| model.forward(&x.into(), mode)?.cross_entropy(&y, CrossEntropy::default()),
     ///     |model| {
-    ///         let mut confusion = Confusion::new(2);
+    ///         let mut confusion = Confusion::new(2)?;
     ///         each_batch(&data, 4, |(x, y)| {
     ///             confusion.update_logits(model.forward(&x.into(), Mode::Evaluation)?.value(), &y)
     ///         })?;

@@ -59,7 +59,7 @@ impl Images {
     pub fn evaluate(&self, model: &dyn ImageClassifier<f32>, size: usize) -> Result<Confusion> {
         let device =
             model.parameters().first().map_or_else(Device::cpu, |(_, parameter)| parameter.var().device().clone());
-        let mut confusion = Confusion::new(model.labels());
+        let mut confusion = Confusion::new(model.labels())?;
         each_batch(self, size, |batch: ImageBatch| {
             let images = batch.images.to_device(&device)?.into();
             let logits = without_gradients(|| model.forward(&images, Mode::Evaluation))?;

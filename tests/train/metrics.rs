@@ -32,7 +32,7 @@ fn numbers<T: tenfold::Element>(x: &ArrayD<f64>) -> Tensor<T, ndarray::Ix1> {
 #[test]
 fn classes() {
     let count = cases("classes", |case, read| {
-        let mut confusion = Confusion::new(read("classes")[[0]] as usize);
+        let mut confusion = Confusion::new(read("classes")[[0]] as usize).unwrap();
         let (labels, predicted) = (numbers::<i64>(&read("labels")), numbers::<u32>(&read("predicted")));
         // In two batches.
         for range in [0..labels.len() / 2, labels.len() / 2..labels.len()] {

@@ -55,7 +55,7 @@ impl Net<f64> {
     }
 
     pub fn scores(&self, data: &Sequences) -> Result<Scores> {
-        let mut confusion = Confusion::new(CLASSES);
+        let mut confusion = Confusion::new(CLASSES)?;
         each_batch(data, 16, |(x, y)| confusion.update_logits(self.forward(&x.into(), Mode::Evaluation)?.value(), &y))?;
         Ok(Scores::new().with("accuracy", confusion.accuracy()).with("f1", confusion.f1_macro()))
     }

@@ -37,7 +37,7 @@ impl Task {
                 vec![("pearson", correlation.pearson()), ("spearman", correlation.spearman())]
             }
             _ => {
-                let mut confusion = Confusion::new(self.labels());
+                let mut confusion = Confusion::new(self.labels())?;
                 let targets = labels.iter().map(|label| label.number() as u32).collect();
                 confusion.update_logits(logits, &Tensor::<u32, Ix1>::from_vec([labels.len()], targets)?)?;
                 match self {

@@ -1,6 +1,7 @@
 //! [`Confusion`]: how often which class was predicted for which label, and what follows from it.
 
 use crate::{
+    device::storage::check_room,
     error::{Error, ErrorKind, Result},
     scalar::{Index, Scalar},
     tensor::{Tensor, index_at},
@@ -19,7 +20,7 @@ use ndarray::Dimension;
 /// use tenfold::{Tensor, train::metrics::Confusion};
 ///
 /// // Pixels of two small images; 255 marks those that do not count.
-/// let mut confusion = Confusion::new(3).ignore(255);
+/// let mut confusion = Confusion::new(3)?.ignore(255);
 /// confusion.update(&Tensor::from(array![[0u32, 0], [1, 1]]), &Tensor::from(array![[0u32, 1], [1, 1]]))?;
 /// confusion.update(&Tensor::from(array![[2u32, 2], [0, 0]]), &Tensor::from(array![[2u32, 0], [0, 255]]))?;
 /// assert_eq!((confusion.total(), confusion.count(0, 2)), (7, 1));
@@ -37,8 +38,13 @@ pub struct Confusion {
 
 impl Confusion {
     /// No examples yet, of so many classes.
-    pub fn new(classes: usize) -> Self {
-        Self { classes, counts: vec![0; classes * classes], ignore: None }
+    ///
+    /// # Errors
+    /// [`ErrorKind::Memory`] where there is no room for a count of each pair of them.
+    pub fn new(classes: usize) -> Result<Self> {
+        let cells = classes.saturating_mul(classes);
+        check_room::<u64>("Confusion::new", cells)?;
+        Ok(Self { classes, counts: vec![0; cells], ignore: None })
     }
 
     /// Does not count examples with this label.
@@ -113,7 +119,8 @@ impl Confusion {
 
     /// How often `predicted` was predicted where the label is `label`; 0 for what is no class.
     pub fn count(&self, label: usize, predicted: usize) -> u64 {
-        if predicted >= self.classes { 0 } else { *self.counts.get(label * self.classes + predicted).unwrap_or(&0) }
+        let is_class = |class: usize| class < self.classes;
+        if is_class(label) && is_class(predicted) { self.counts[label * self.classes + predicted] } else { 0 }
     }
 
     /// The number of examples.
@@ -207,27 +214,36 @@ mod tests {
 
     #[test]
     fn nothing_and_one_class() {
-        let mut confusion = Confusion::new(3);
+        let mut confusion = Confusion::new(3).unwrap();
         assert!(confusion.accuracy().is_nan());
         assert_eq!((confusion.f1(0), confusion.f1_macro(), confusion.matthews()), (0.0, 0.0, 0.0));
         assert_eq!((confusion.iou(2), confusion.mean_iou()), (None, 0.0));
         confusion.update(&tensor(&[1, 1]), &tensor(&[1, 1])).unwrap();
         assert_eq!((confusion.accuracy(), confusion.f1_macro(), confusion.matthews()), (1.0, 1.0, 0.0));
         assert_eq!((confusion.f1(9), confusion.count(9, 0), confusion.count(0, 9)), (0.0, 0, 0));
+        assert_eq!((confusion.count(usize::MAX, 1), confusion.count(1, usize::MAX)), (0, 0));
+    }
+
+    #[test]
+    fn more_classes_than_memory_has_room_for() {
+        for classes in [usize::MAX, 1 << 32, 1 << 31] {
+            let error = Confusion::new(classes).unwrap_err();
+            assert!(error.kind() == ErrorKind::Memory && error.message().contains(" GB for "), "{error}");
+        }
     }
 
     #[test]
     fn batches_add_up() {
         let (labels, predicted) = ([0, 2, 1, 1, 0, 2, 2, -100], [0, 1, 1, 0, 0, 2, 1, 2]);
-        let mut whole = Confusion::new(3).ignore(-100);
+        let mut whole = Confusion::new(3).unwrap().ignore(-100);
         whole.update(&tensor(&predicted), &tensor(&labels)).unwrap();
-        let mut parts = Confusion::new(3).ignore(-100);
+        let mut parts = Confusion::new(3).unwrap().ignore(-100);
         for i in 0..8 {
             parts.update(&tensor(&predicted[i..=i]), &tensor(&labels[i..=i])).unwrap();
         }
         assert_eq!(parts, whole);
         assert_eq!(whole.total(), 7);
-        let mut logits = Confusion::new(3).ignore(-100);
+        let mut logits = Confusion::new(3).unwrap().ignore(-100);
         let z = Tensor::from_fn([8, 3], |i| if i[1] as i64 == predicted[i[0]] { 1.5f32 } else { 0.5 }).unwrap();
         logits.update_logits(&z, &tensor(&labels)).unwrap();
         assert_eq!(logits, whole);
@@ -235,7 +251,7 @@ mod tests {
 
     #[test]
     fn errors_leave_the_counts() {
-        let mut confusion = Confusion::new(2);
+        let mut confusion = Confusion::new(2).unwrap();
         let message = |result: Result<()>| result.unwrap_err().to_string();
         assert_eq!(
             message(confusion.update(&tensor(&[0, 1]), &tensor(&[0, 2]))),

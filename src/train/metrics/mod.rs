@@ -14,7 +14,7 @@
 //! use ndarray::array;
 //! use tenfold::{Tensor, train::metrics::Confusion};
 //!
-//! let mut confusion = Confusion::new(2);
+//! let mut confusion = Confusion::new(2)?;
 //! let logits = Tensor::from(array![[2.0, 1.0], [0.0, 3.0], [1.0, 4.0], [0.5, 0.1]]);
 //! confusion.update_logits(&logits, &Tensor::from(array![0u32, 1, 0, 0]))?; // predicts 0, 1, 1, 0
 //! assert_eq!(confusion.accuracy(), 0.75);
