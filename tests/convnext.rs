@@ -165,6 +165,27 @@ fn what_does_not_fit_the_run_in_the_folder_is_refused() -> Result {
     case.fails(&format!("{} --resume", flora("out", 3)), &["length", "last.safetensors"])
 }
 
+#[test]
+fn a_second_run_in_the_folder_is_refused_before_it_writes() -> Result {
+    let case = Case::new()?;
+    fs::create_dir(case.path("out"))?;
+    let first = fs::File::create(case.path("out/settings.json"))?;
+    first.lock()?;
+    for more in ["", " --resume"] {
+        case.fails(&format!("{}{more}", flora("out", 1)), &["settings.json", "another run is writing here", "--out"])?;
+    }
+    assert_eq!(fs::read(case.path("out/settings.json"))?, b"");
+    assert_eq!(fs::read_dir(case.path("out"))?.count(), 1);
+    // A run that ended before it wrote anything leaves the folder to the next one.
+    first.unlock()?;
+    case.json(&flora("out", 1))?;
+    let kept = fs::read(case.path("out/settings.json"))?;
+    assert!(serde_json::from_slice::<Value>(&kept)?.is_object());
+    case.json(&format!("{} --resume", flora("out", 1)))?;
+    assert_eq!(fs::read(case.path("out/settings.json"))?, kept);
+    Ok(())
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_saves_and_the_run_goes_on_as_if_nothing_had_happened() -> Result {

@@ -30,7 +30,7 @@ impl Run<'_> {
     /// Trains the model, with a budget of ranks where there is one; it has the weights of the best epoch then.
     pub fn train(&self, model: &mut Box<dyn ImageClassifier<f32>>, adalora: Option<&AdaLora>) -> Result<Report> {
         let Self { data, training, device, pace, .. } = self;
-        training.keep_settings(&data.settings(self.images))?;
+        let _locked = training.keep_settings(&data.settings(self.images))?;
         let mut terminal = Terminal::new()?;
         training.trainer(pace, "accuracy").fit_along(
             model,

@@ -153,7 +153,7 @@ impl Arguments {
         pace: &Pace,
         device: &Device,
     ) -> Result<Report> {
-        self.training.keep_settings(&data.settings(&self.data, &self.model))?;
+        let _locked = self.training.keep_settings(&data.settings(&self.data, &self.model))?;
         let mut terminal = Terminal::new()?;
         self.training.trainer(pace, "score").buckets(BUCKETS).fit_along(
             model,

@@ -2,7 +2,11 @@
 
 use clap::Args;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::{Read, Seek, Write},
+    path::{Path, PathBuf},
+};
 use tenfold::{
     Error, ErrorKind, Result,
     train::{AdamW, Best, Groups, Record, Schedule, Trainer, read_log},
@@ -97,22 +101,32 @@ impl TrainingArguments {
 
     /// Keeps what decides about the data in the run's folder, and refuses to go on with other settings than those that are there.
     ///
-    /// The trainer compares everything that it knows of; how images or sentences are prepared it cannot know.
-    pub fn keep_settings(&self, settings: &Value) -> Result<()> {
+    /// The trainer compares everything that it knows of; how images or sentences are prepared it cannot know. The file that comes back is
+    /// locked as long as it is open: another run in the folder is refused before it writes here. It is to be held until the run ends.
+    pub fn keep_settings(&self, settings: &Value) -> Result<File> {
         let path = self.out.join("settings.json");
         let io = |e: std::io::Error| Error::new(ErrorKind::Io, "settings", format!("{}: {e}", path.display()));
-        if self.resume && path.exists() {
-            let text = std::fs::read_to_string(&path).map_err(io)?;
+        std::fs::create_dir_all(&self.out).map_err(io)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = file.map_err(io)?;
+        // Some file systems have no locks; the run goes on without one.
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            let message =
+                format!("{}: another run is writing here; wait for its end, or name another --out", path.display());
+            return Err(Error::new(ErrorKind::Io, "settings", message));
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(io)?;
+        if self.resume && !text.is_empty() {
             let kept: Value = serde_json::from_str(&text)
                 .map_err(|e| Error::new(ErrorKind::Format, "settings", format!("{}: {e}", path.display())))?;
-            return same(&path, &kept, settings);
-        }
+            same(&path, &kept, settings)?;
         // The trainer refuses to begin where a run is, whose settings these are.
-        if !self.resume && self.out.join("last.safetensors").exists() {
-            return Ok(());
+        } else if self.resume || !self.out.join("last.safetensors").exists() {
+            let text = format!("{settings:#}\n");
+            file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes())).map_err(io)?;
         }
-        std::fs::create_dir_all(&self.out).map_err(io)?;
-        std::fs::write(&path, format!("{settings:#}\n")).map_err(io)
+        Ok(file)
     }
 }
 
