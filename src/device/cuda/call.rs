@@ -111,9 +111,9 @@ fn merge(loops: &mut Modes<Batch>, l: Batch) {
 }
 
 impl Call {
-    /// The calls for a product whose sides, batch and sum are not empty.
-    pub(crate) fn new<T>(p: &Gemm<T>) -> Result<Self, Unfit> {
-        let Folded { m, n, k, batch: mut outer, sum } = fold(p);
+    /// The calls for a product whose sides, batch and sum are not empty, from what [`fold`] makes of it.
+    pub(crate) fn new<T>(p: &Gemm<T>, folded: Folded) -> Result<Self, Unfit> {
+        let Folded { m, n, k, batch: mut outer, sum } = folded;
         let (c_transposed, c_ld) = column_major(p.c, m, n).ok_or(Unfit::C)?;
         let (a_transposed, a_ld) = column_major(p.a, m, k).ok_or(Unfit::A)?;
         let (b_transposed, b_ld) = column_major(p.b, k, n).ok_or(Unfit::B)?;
@@ -139,6 +139,10 @@ mod tests {
     use super::*;
     use crate::device::gemm::{count, moved};
     use proptest::prelude::*;
+
+    fn call_of<T>(p: &Gemm<T>) -> Result<Call, Unfit> {
+        Call::new(p, fold(p))
+    }
 
     /// What the documentation of `cublasGemmStridedBatchedEx` says, and the loops around it.
     fn interpret(call: &Call, a: &[f64], b: &[f64], c: &mut [f64], alpha: f64, beta: f64) {
@@ -252,7 +256,7 @@ mod tests {
                 (0..len).map(|i| ((i * 7919 + seed * 104_729) % 23) as f64 - 11.0).collect()
             };
             let (x, y, z) = (numbers(a_len + 4, 1), numbers(b_len + 4, 2), numbers(c_len + 4, 3));
-            if let Ok(call) = Call::new(&p) {
+            if let Ok(call) = call_of(&p) {
                 let (mut got, mut wanted) = (z.clone(), z);
                 interpret(&call, &x, &y, &mut got, p.alpha, p.beta);
                 define(&p, &x, &y, &mut wanted);
@@ -269,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_row_major_product_is_one_call_with_the_operands_swapped() {
-        let call = Call::new(&plain(5, 3, 4)).unwrap();
+        let call = call_of(&plain(5, 3, 4)).unwrap();
         assert!(call.swapped);
         assert_eq!((call.m, call.n, call.k, call.batch), (3, 5, 4, 1));
         assert_eq!((call.first.ld, call.second.ld, call.c.ld), (3, 4, 3));
@@ -280,7 +284,7 @@ mod tests {
     fn a_batch_that_continues_the_rows_becomes_one_product() {
         let mut p = plain(5, 3, 4);
         p.batch.push(Batch { size: 7, a: 20, b: 0, c: 15 });
-        let call = Call::new(&p).unwrap();
+        let call = call_of(&p).unwrap();
         assert_eq!((call.m, call.n, call.batch, call.outer.len()), (3, 35, 1, 0));
     }
 
@@ -288,12 +292,12 @@ mod tests {
     fn operands_without_a_unit_stride_are_named() {
         let mut p = plain(5, 3, 4);
         p.a = Matrix { offset: 0, rows: 8, cols: 2 };
-        assert_eq!(Call::new(&p), Err(Unfit::A));
+        assert_eq!(call_of(&p), Err(Unfit::A));
         p = plain(5, 3, 4);
         p.b = Matrix { offset: 20, rows: -3, cols: 1 };
-        assert_eq!(Call::new(&p), Err(Unfit::B));
+        assert_eq!(call_of(&p), Err(Unfit::B));
         p = plain(5, 3, 4);
         p.c = Matrix { offset: 0, rows: 6, cols: 2 };
-        assert_eq!(Call::new(&p), Err(Unfit::C));
+        assert_eq!(call_of(&p), Err(Unfit::C));
     }
 }

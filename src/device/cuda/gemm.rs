@@ -4,7 +4,7 @@
 
 use super::{
     block::CudaBlock,
-    call::{Call, Operand, Unfit},
+    call::{Call, Operand, Unfit, fold},
     compile::Source,
     context::{self, Cuda},
     elementwise::{blend, pack},
@@ -72,13 +72,14 @@ pub(crate) fn product<T: Scalar>(
     }
     let a_range = check("A", a.len(), p.a, p.m, p.k, loops().map(|l| (l.size, l.a)));
     let b_range = check("B", b.len(), p.b, p.k, p.n, loops().map(|l| (l.size, l.b)));
-    if let Some(plan) = thin::plan(gpu, p) {
+    let folded = fold(p);
+    if let Some(plan) = thin::plan(gpu, p, &folded) {
         a.restore()?;
         b.restore()?;
         // SAFETY: the three operands were checked to lie in their blocks, and C is the caller's alone.
         return unsafe { thin::run(gpu, &plan, p, [a, b], c) };
     }
-    match Call::new(p) {
+    match Call::new(p, folded) {
         Ok(call) => {
             // The larger operand, which decides.
             let kept = if p.m >= p.n { a.is_rounded() } else { b.is_rounded() };

@@ -254,13 +254,15 @@ struct Held {
     packs: usize,
     /// Rows that a block has at a time.
     rows: usize,
+    /// Of a block.
+    threads: u32,
     /// Blocks of the kernel with most registers, the way back of norms, that an H100 has room for at a time; two a multiprocessor at most where
     /// a block has one row, since each leaves sums as long as that.
     summing: u32,
 }
 
 const fn held(suffix: &'static str, packs: usize, rows: usize, summing: u32) -> Held {
-    Held { suffix, packs, rows, summing }
+    Held { suffix, packs, rows, threads: THREADS, summing }
 }
 
 const ROWS: [Held; 10] = [
@@ -276,6 +278,9 @@ const ROWS: [Held; 10] = [
     held("block8", 2048, 1, 132),
 ];
 
+/// Rows that nothing holds: they are read again.
+const LONG: Held = Held { threads: 1024, ..held("long", usize::MAX, 1, 132) };
+
 /// Which of the kernels of a family (`FOR_ROWS` in rows.cuh) takes rows, and with how many blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RowKernel {
@@ -283,24 +288,36 @@ pub(crate) struct RowKernel {
     pub(crate) geometry: Geometry,
 }
 
+impl Held {
+    /// The way for rows of `n` entries of `bytes` each.
+    fn of(bytes: usize, n: usize) -> &'static Self {
+        let packs = n.div_ceil(16 / bytes);
+        ROWS.iter().find(|held| packs <= held.packs).unwrap_or(&LONG)
+    }
+
+    /// Blocks that have so many rows once each.
+    fn blocks(&self, rows: usize) -> u32 {
+        rows.div_ceil(self.rows).clamp(1, 1 << 20) as u32
+    }
+
+    fn kernel(&self, blocks: u32) -> RowKernel {
+        RowKernel { suffix: self.suffix, geometry: Geometry { blocks, threads: (self.threads, 1) } }
+    }
+}
+
 /// The kernel for rows of `n` entries of `bytes` each: a warp or a block holds a row in its registers, in packs of 16 bytes; longer rows are
 /// read again by a block of 1024 threads.
 pub(crate) fn row_kernel(bytes: usize, rows: usize, n: usize) -> RowKernel {
-    let packs = n.div_ceil(16 / bytes);
-    let held = ROWS.iter().find(|held| packs <= held.packs);
-    let (suffix, rows_of_block, threads) = held.map_or(("long", 1, 1024), |held| (held.suffix, held.rows, THREADS));
-    let blocks = rows.div_ceil(rows_of_block).clamp(1, 1 << 20) as u32;
-    RowKernel { suffix, geometry: Geometry { blocks, threads: (threads, 1) } }
+    let held = Held::of(bytes, n);
+    held.kernel(held.blocks(rows))
 }
 
 /// The same for kernels of which each block leaves sums of its rows: fewer blocks, a function of the sizes alone, so that sums repeat on
 /// any GPU.
 pub(crate) fn summing_row_kernel(bytes: usize, rows: usize, n: usize) -> RowKernel {
-    let mut kernel = row_kernel(bytes, rows, n);
-    let most = ROWS.iter().find(|held| held.suffix == kernel.suffix).map_or(132, |held| held.summing);
+    let held = Held::of(bytes, n);
     // Two rows a team at least, or the sums are as much work as the rows.
-    kernel.geometry.blocks = kernel.geometry.blocks.div_ceil(2).min(most);
-    kernel
+    held.kernel(held.blocks(rows).div_ceil(2).min(held.summing))
 }
 
 /// The one block that factors a small matrix.

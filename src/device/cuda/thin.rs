@@ -7,7 +7,7 @@
 
 use super::{
     block::CudaBlock,
-    call::{Folded, fold},
+    call::Folded,
     compile::Source,
     context::Cuda,
     elementwise::blend,
@@ -61,15 +61,15 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// `None` where neither side is short, or a product is too small, or lies so that other ways are better.
-    pub(crate) fn new<T>(p: &Gemm<T>) -> Option<Self> {
-        let Folded { m, n, k, batch, sum } = fold(p);
+    pub(crate) fn new<T>(p: &Gemm<T>, folded: &Folded) -> Option<Self> {
+        let &Folded { m, n, k, ref batch, ref sum } = folded;
         let one = Batch { size: 1, a: 0, b: 0, c: 0 };
         let only = |loops: &[Batch]| match loops {
             [] => Some(one),
             [l] => Some(*l),
             _ => None,
         };
-        let (mut products, mut terms) = (only(&batch)?, only(&sum)?);
+        let (mut products, mut terms) = (only(batch)?, only(sum)?);
         let swapped = m < n;
         let (m, r, a, b, c) = match swapped {
             false => (m, n, p.a, p.b, p.c),
@@ -142,8 +142,8 @@ impl Plan {
 }
 
 /// The plan for a product that is computed in singles throughout.
-pub(crate) fn plan<T: Scalar>(gpu: &Cuda, p: &Gemm<T>) -> Option<Plan> {
-    (T::DTYPE == DType::F32 && gpu.precision() == Precision::F32).then(|| Plan::new(p)).flatten()
+pub(crate) fn plan<T: Scalar>(gpu: &Cuda, p: &Gemm<T>, folded: &Folded) -> Option<Plan> {
+    (T::DTYPE == DType::F32 && gpu.precision() == Precision::F32).then(|| Plan::new(p, folded)).flatten()
 }
 
 /// Queues the product that the plan was made for.
@@ -188,11 +188,15 @@ pub(crate) unsafe fn run<T: Scalar>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::{Device, Kind, layout::Modes};
+    use crate::device::{Device, Kind, cuda::call::fold, layout::Modes};
 
     fn gemm([m, k, n]: [usize; 3], a: Matrix, b: Matrix) -> Gemm<f32> {
         let c = Matrix { offset: 0, rows: n as isize, cols: 1 };
         Gemm { m, n, k, a, b, c, batch: Modes::new(), sum: Modes::new(), alpha: 1.0, beta: 0.0 }
+    }
+
+    fn plan_of(p: &Gemm<f32>) -> Option<Plan> {
+        Plan::new(p, &fold(p))
     }
 
     fn rows(cols: usize) -> Matrix {
@@ -201,10 +205,10 @@ mod tests {
 
     #[test]
     fn the_large_operand_comes_first() {
-        let tall = Plan::new(&gemm([4096, 512, 20], rows(512), rows(20))).unwrap();
+        let tall = plan_of(&gemm([4096, 512, 20], rows(512), rows(20))).unwrap();
         assert!(!tall.swapped && tall.along);
         assert_eq!((tall.m, tall.k, tall.r), (4096, 512, 20));
-        let wide = Plan::new(&gemm([20, 512, 4096], rows(512), rows(4096))).unwrap();
+        let wide = plan_of(&gemm([20, 512, 4096], rows(512), rows(4096))).unwrap();
         assert!(wide.swapped && !wide.along);
         assert_eq!((wide.m, wide.k, wide.r), (4096, 512, 20));
         assert_eq!((wide.a, wide.b, wide.c), (rows(4096).t(), rows(512).t(), rows(4096).t()));
@@ -220,11 +224,11 @@ mod tests {
             ([4096, 512, 20], Matrix { offset: 0, rows: 1024, cols: 2 }),
             ([1 << 20, 16, 8], rows(16)),
         ] {
-            assert_eq!(Plan::new(&gemm(sizes, a, rows(sizes[2]))), None, "{sizes:?} {a:?}");
+            assert_eq!(plan_of(&gemm(sizes, a, rows(sizes[2]))), None, "{sizes:?} {a:?}");
         }
         let shared = Batch { size: 10, a: 0, b: 512 * 20, c: 4096 * 20 };
         let shared = Gemm { batch: [shared].into_iter().collect(), ..gemm([4096, 512, 20], rows(512), rows(20)) };
-        assert_eq!(Plan::new(&shared), None);
+        assert_eq!(plan_of(&shared), None);
     }
 
     #[test]
@@ -236,7 +240,7 @@ mod tests {
                 p.a = rows(2 * k * terms);
                 p.sum = [Batch { size: terms, a: 2 * k as isize, b: 42 * k as isize, c: 0 }].into_iter().collect();
             }
-            let plan = Plan::new(&p).unwrap();
+            let plan = plan_of(&p).unwrap();
             let all = k.div_ceil(DEPTH) * terms;
             assert!(plan.chunks * (plan.pieces - 1) < all && all <= plan.chunks * plan.pieces, "{plan:?}");
             let blocks = plan.kernel().1.blocks as usize;
@@ -260,7 +264,7 @@ mod tests {
             let (a, b, c) = (numbers(m * k), numbers(k * n), numbers(2 * m * n + 3));
             let c_at = Matrix { offset: 3, rows: 2 * n as isize, cols: 2 };
             let p = Gemm { alpha: -1.5, beta: 0.25, c: c_at, ..gemm([m, k, n], a_at, b_at) };
-            let plan = plan(gpu, &p).unwrap();
+            let plan = plan(gpu, &p, &fold(&p)).unwrap();
             let [x, y] = [&a, &b].map(|entries| gpu.upload(entries).unwrap());
             let mut z = gpu.upload(&c).unwrap();
             // SAFETY: the operands lie in their blocks.
