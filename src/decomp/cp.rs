@@ -1,9 +1,12 @@
 //! The CP format: a weighted sum of outer products.
 
-use super::tucker::{a_number, check_index, column_signs, relative_residual, unit_columns, write_sizes, write_summary};
+use super::{
+    scale::{product, times_power},
+    tucker::{a_number, check_index, column_signs, relative_residual, unit_columns, write_sizes, write_summary},
+};
 use crate::{
     algebra::{hadamard, khatri_rao},
-    device::{layout::checked_len, reduce::in_range},
+    device::layout::checked_len,
     error::{Error, Result},
     scalar::Scalar,
     tensor::{Part, Tensor, resolved},
@@ -104,7 +107,8 @@ impl<T: Scalar, D: Dimension> Cp<T, D> {
     /// [`ErrorKind::Memory`](crate::ErrorKind::Memory) where the shape overflows or the device is full.
     pub fn reconstruct(&self) -> Result<Tensor<T, D>> {
         checked_len("Cp::reconstruct", &self.shape)?;
-        self.rows_of(&self.others()?, 0..self.shape[0])
+        let even = self.evened()?;
+        even.rows_of(&even.others()?, 0..self.shape[0])
     }
 
     /// The Khatri-Rao product of all factors but the first.
@@ -161,11 +165,10 @@ impl<T: Scalar, D: Dimension> Cp<T, D> {
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where the index lies outside.
     pub fn get(&self, index: &[usize]) -> Result<T> {
         check_index("Cp::get", index, &self.shape)?;
-        let mut product = self.weights.clone();
-        for (&i, factor) in index.iter().zip(&self.factors) {
-            product = product.mul(&factor.index_mode(0, i)?)?;
-        }
-        Ok(T::of(product.sum()?))
+        let rows = index.iter().zip(&self.factors).map(|(&i, factor)| factor.index_mode(0, i)?.to_vec());
+        let parts: Vec<Vec<T>> = std::iter::once(self.weights.to_vec()).chain(rows).collect::<Result<_>>()?;
+        let component = |r: usize| product(parts.iter().map(|part| part[r].f64()));
+        Ok(T::of((0..self.rank()).map(component).sum()))
     }
 
     /// The Frobenius norm, without forming the tensor.
@@ -173,20 +176,13 @@ impl<T: Scalar, D: Dimension> Cp<T, D> {
     /// # Errors
     /// Only where a device fails.
     pub fn norm(&self) -> Result<f64> {
-        let squares = self.inner(self)?;
-        if in_range(squares) {
-            return Ok(squares.sqrt());
+        let (level, power) = self.levelled()?;
+        let squares = level.inner_in_range(&level)?;
+        if squares.is_nan() {
+            return self.normalize()?.weights.max_abs();
         }
-        // Out of range, zero, or cancelled: again with columns of norm 1 and weights of at most about 1.
-        let normalized = self.normalize()?;
-        let largest = normalized.weights.max_abs()?;
-        if largest == 0.0 || !largest.is_finite() {
-            return Ok(largest);
-        }
-        let unit = largest.max(T::min_positive_value().f64());
-        let scaled = normalized.scale_weights(1.0 / unit)?;
-        let squares = scaled.inner(&scaled)?;
-        Ok(if squares < 0.0 { 0.0 } else { squares.sqrt() * unit })
+        // Below zero is what rounding leaves of terms that cancel.
+        Ok(times_power(squares.max(0.0).sqrt(), power))
     }
 
     /// The same with every weight times a number.
@@ -206,13 +202,17 @@ impl<T: Scalar, D: Dimension> Cp<T, D> {
             let message = format!("shapes {:?} and {:?} differ", self.shape, other.shape);
             return Err(Error::shape("Cp::inner", message));
         }
-        // In doubles: the terms may cancel.
+        let ((a, power), (b, other_power)) = (self.levelled()?, other.levelled()?);
+        Ok(times_power(a.inner_in_range(&b)?, power + other_power))
+    }
+
+    /// The inner product of tensors that `levelled` gave.
+    fn inner_in_range(&self, other: &Self) -> Result<f64> {
         let pairs = self.factors.iter().zip(&other.factors);
-        let products: Vec<Tensor<f64, Ix2>> =
-            pairs.map(|(a, b)| a.cast::<f64>()?.t().matmul(&b.cast()?)).collect::<Result<_>>()?;
+        let products: Vec<Tensor<T, Ix2>> = pairs.map(|(a, b)| a.t().matmul(b)).collect::<Result<_>>()?;
         let all = hadamard(&products.iter().collect::<Vec<_>>())?;
-        let column = other.weights.cast::<f64>()?.insert_mode(1)?.into_order::<Ix2>()?;
-        let row = self.weights.cast::<f64>()?.insert_mode(0)?.into_order::<Ix2>()?;
+        let column = other.weights.insert_mode(1)?.into_order::<Ix2>()?;
+        let row = self.weights.insert_mode(0)?.into_order::<Ix2>()?;
         row.matmul(&all.matmul(&column)?)?.sum()
     }
 
@@ -228,7 +228,7 @@ impl<T: Scalar, D: Dimension> Cp<T, D> {
             let message = format!("a decomposition of shape {:?} for a tensor of shape {:?}", self.shape, x.shape());
             return Err(Error::shape("Cp::relative_error", message));
         }
-        a_number(x, self.error_over(x, None)?)
+        a_number(x, self.evened()?.error_over(x, None)?)
     }
 
     /// The same over the entries that a mask has ones for; X has zeros elsewhere.
@@ -249,14 +249,14 @@ impl<T: Scalar, D: Dimension> Cp<T, D> {
     /// # Errors
     /// Only where a device fails.
     pub fn normalize(&self) -> Result<Self> {
-        let mut weights = self.weights.clone();
-        let mut factors = Vec::with_capacity(self.factors.len());
-        for factor in &self.factors {
-            let (columns, norms) = unit_columns(factor)?;
-            weights = weights.mul(&norms.index_mode(0, 0)?)?;
-            factors.push(columns);
-        }
-        Self::new(weights, factors)
+        let (factors, norms): (Vec<_>, Vec<_>) =
+            self.factors.iter().map(unit_columns).collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        let norms: Vec<Vec<T>> = norms.iter().map(Tensor::to_vec).collect::<Result<_>>()?;
+        let weight = |(r, w): (usize, T)| {
+            T::of(product(std::iter::once(w).chain(norms.iter().map(|norms| norms[r])).map(T::f64)))
+        };
+        let weights = self.weights.to_vec()?.into_iter().enumerate().map(weight).collect();
+        Self::new(Tensor::from_vec([self.rank()], weights)?.to_device(self.weights.device())?, factors)
     }
 
     /// The same tensor with its components in falling order of absolute weight (meaningful after [`normalize`](Cp::normalize)).

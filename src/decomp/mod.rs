@@ -42,6 +42,7 @@
 
 mod cp;
 mod cp_als;
+mod cp_powers;
 mod cp_sweep;
 mod fit;
 mod halves;

@@ -30,3 +30,29 @@ pub(super) fn check_norm<T: Scalar, D: Dimension>(operation: &'static str, x: &T
     let message = format!("the norm of the tensor is beyond what {} holds; scale it down first", T::DTYPE);
     Err(Error::new(ErrorKind::Value, operation, message))
 }
+
+/// The exponent of a power of two near a size, by which every double can be multiplied and divided; 0 for zero and NaN.
+pub(super) fn exponent(size: f64) -> i32 {
+    if size == 0.0 { 0 } else { size.log2().floor().clamp(-1000.0, 1000.0) as i32 }
+}
+
+/// A number times a power of two, which need not be a double itself.
+pub(super) fn times_power(mut x: f64, mut exponent: i32) -> f64 {
+    while exponent != 0 {
+        let step = exponent.clamp(-1000, 1000);
+        x *= 2f64.powi(step);
+        exponent -= step;
+    }
+    x
+}
+
+/// A product that is in range where its own size is, whatever the products of some of its numbers are.
+pub(super) fn product(numbers: impl IntoIterator<Item = f64>) -> f64 {
+    let (mut share, mut power) = (1.0, 0);
+    for x in numbers {
+        let own = exponent(x.abs());
+        share *= times_power(x, -own);
+        power += own;
+    }
+    times_power(share, power)
+}

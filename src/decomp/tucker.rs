@@ -1,6 +1,6 @@
 //! The Tucker format: a core seen through one matrix per mode.
 
-use super::scale::unit;
+use super::scale::{exponent, times_power, unit};
 use crate::{
     algebra::{MultiMode, gram, inner},
     device::{columns, gram::Precision, layout::checked_len, reduce::in_range},
@@ -180,20 +180,21 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
     /// # Errors
     /// Only where a device fails.
     pub fn norm(&self) -> Result<f64> {
-        let squares = self.inner(self)?;
+        let (level, power) = self.levelled()?;
+        let squares = level.inner_in_range(&level)?;
         if in_range(squares) {
-            return Ok(squares.sqrt());
+            return Ok(times_power(squares.sqrt(), power));
         }
         // Out of range, zero, or cancelled: again with columns of norm 1 and a core whose largest entry is about 1.
-        let normalized = self.normalize()?;
+        let normalized = level.normalize()?;
         let largest = normalized.core.max_abs()?;
         if largest == 0.0 || !largest.is_finite() {
-            return Ok(largest);
+            return Ok(times_power(largest, power));
         }
-        let unit = largest.max(T::min_positive_value().f64());
+        let unit = largest.max(f64::MIN_POSITIVE);
         let scaled = normalized.scale_core(1.0 / unit)?;
-        let squares = scaled.inner(&scaled)?;
-        Ok(if squares < 0.0 { 0.0 } else { squares.sqrt() * unit })
+        let squares = scaled.inner_in_range(&scaled)?;
+        Ok(if squares < 0.0 { 0.0 } else { times_power(squares.sqrt() * unit, power) })
     }
 
     /// The same with every entry of the core times a number.
@@ -219,12 +220,32 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
             let message = format!("shapes {:?} and {:?} differ", self.shape, other.shape);
             return Err(Error::shape("Tucker::inner", message));
         }
-        // In doubles: the terms may cancel, and products of small factors are smaller still.
-        let mut seen = other.core.cast::<f64>()?;
+        let ((a, power), (b, other_power)) = (self.levelled()?, other.levelled()?);
+        Ok(times_power(a.inner_in_range(&b)?, power + other_power))
+    }
+
+    /// The inner product of tensors that [`levelled`](Tucker::levelled) gave.
+    fn inner_in_range(&self, other: &Self) -> Result<f64> {
+        let mut seen = other.core.to_dyn();
         for (mode, (a, b)) in self.factors.iter().zip(&other.factors).enumerate() {
-            seen = seen.mode_product(mode, &a.cast::<f64>()?.t().matmul(&b.cast()?)?)?;
+            seen = seen.mode_product(mode, &a.t().matmul(b)?)?;
         }
-        inner(&self.core.cast()?, &seen)
+        inner(&self.core.to_dyn(), &seen)
+    }
+
+    /// The tensor divided by a power of two, and its exponent: in doubles, since the terms of inner products may cancel, and with factors
+    /// whose products stay in their range. Nothing is rounded.
+    fn levelled(&self) -> Result<(Tucker<f64, D>, i32)> {
+        let core = self.core.cast::<f64>()?;
+        let factors: Vec<Tensor<f64, Ix2>> = self.factors.iter().map(Tensor::cast).collect::<Result<_>>()?;
+        let sizes = std::iter::once(core.max_abs()).chain(factors.iter().map(Tensor::max_abs));
+        let powers: Vec<i32> = sizes.map(|size| size.map(exponent)).collect::<Result<_>>()?;
+        if 2 * powers.iter().map(|power| power.abs()).sum::<i32>() <= 900 {
+            return Ok((Tucker::new(core, factors)?, 0));
+        }
+        let factors = factors.iter().zip(&powers[1..]).map(|(factor, &power)| factor.scale(times_power(1.0, -power)));
+        let level = Tucker::new(core.scale(times_power(1.0, -powers[0]))?, factors.collect::<Result<_>>()?)?;
+        Ok((level, powers.iter().sum()))
     }
 
     /// ||X - X'|| / ||X||, measured on the residual, slab by slab: X' is never whole in memory. 0 where both are zero,

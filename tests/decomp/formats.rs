@@ -168,6 +168,63 @@ fn sizes_and_display() {
     assert!((large.norm().unwrap() / 1e12 - 1.0).abs() < 1e-6);
 }
 
+/// Parts that are far from each other, and come to ordinary numbers together.
+#[test]
+fn parts_of_sizes_that_make_up_for_each_other() {
+    fn balanced<T: Scalar>(size: f64) {
+        let close = |got: f64, wanted: f64| {
+            assert!((got / wanted - 1.0).abs() < 1e2 * T::epsilon().f64(), "{got} for {wanted}")
+        };
+        let mut operands = Operands::new(5, 1);
+        operands.integers = false;
+        let plain = draw_cp::<T>(&mut operands, &[3, 4, 5]);
+        let (norm, dense) = (norm(&plain.dense), plain.format.reconstruct().unwrap());
+        let (up, down) = (size, 1.0 / size);
+        for sizes in
+            [[1.0, up, up, down * down], [down, up, down, up], [down * down, up, up, 1.0], [up, down, down, up]]
+        {
+            // What the type does not hold goes elsewhere.
+            let Some(sizes) = sizes.map(|x| T::of(x).f64()).iter().all(|&x| x.is_normal()).then_some(sizes) else {
+                continue;
+            };
+            let scaled = |x: &Tensor<T, Ix2>, size: f64| x.scale(T::of(size)).unwrap();
+            let factors = plain.format.factors().iter().zip(&sizes[1..]).map(|(x, &size)| scaled(x, size)).collect();
+            let cp: Cp<T> = Cp::new(plain.format.weights().scale(T::of(sizes[0])).unwrap(), factors).unwrap();
+            close(cp.norm().unwrap(), norm);
+            close(cp.inner(&cp).unwrap(), norm * norm);
+            close(cp.inner(&plain.format).unwrap(), norm * norm);
+            assert_within(&cp.reconstruct().unwrap(), &plain.dense, 8.0 * plain.bound);
+            assert_within(&cp.normalize().unwrap().reconstruct().unwrap(), &plain.dense, 32.0 * plain.bound);
+            assert!(cp.relative_error(&dense).unwrap() < 1e2 * T::epsilon().f64());
+            let entry = cp.get(&[1, 2, 3]).unwrap().f64();
+            assert!((entry - plain.dense[[1, 2, 3]]).abs() <= plain.bound, "{entry}");
+            let tucker = draw_tucker::<T>(&mut operands, &[3, 4, 5]);
+            let factors = tucker.format.factors().iter().zip(&sizes[1..]).map(|(x, &size)| scaled(x, size)).collect();
+            let t = Tucker::new(tucker.format.core().scale(T::of(sizes[0])).unwrap(), factors).unwrap();
+            let norm = crate::draws::norm(&tucker.dense);
+            close(t.norm().unwrap(), norm);
+            close(t.inner(&tucker.format).unwrap(), norm * norm);
+        }
+    }
+    balanced::<f64>(1e200);
+    balanced::<f64>(1e150);
+    balanced::<f32>(1e30);
+    balanced::<f32>(1e17);
+    // Two components, each with a size of its own, and one that is zero.
+    let column = |sizes: [f64; 3]| Tensor::from(array![sizes, [0.0; 3]]);
+    let factors = vec![column([1e200, 1e-200, 1e300]), column([1e200, 1e200, 1e300]), column([1e-200, 1e200, 0.0])];
+    let cp = Cp::<f64, Ix3>::new(Tensor::from(array![1e-200, 1e-200, 1e300]), factors).unwrap();
+    assert!((cp.norm().unwrap() - 2.0).abs() < 1e-12, "{}", cp.norm().unwrap());
+    assert!((cp.reconstruct().unwrap().get(&[0, 0, 0]).unwrap() - 2.0).abs() < 1e-12);
+    // What is out of range in all stays so.
+    let huge = |size: f64| {
+        Cp::<f64, Ix2>::new(Tensor::ones([1]).unwrap(), vec![Tensor::full([2, 1], size).unwrap(); 2]).unwrap()
+    };
+    assert_eq!((huge(1e200).norm().unwrap(), huge(1e-200).norm().unwrap()), (f64::INFINITY, 0.0));
+    assert!(huge(f64::NAN).norm().unwrap().is_nan());
+    assert_eq!(huge(f64::INFINITY).norm().unwrap(), f64::INFINITY);
+}
+
 /// Products of small factors are subnormal singles long before the norm is.
 #[test]
 fn norms_of_small_and_large_single_factors() {
