@@ -1,10 +1,11 @@
-//! # tenfold: N-way tensors and their decompositions
+//! # tenfold: N-way tensors, their decompositions, and networks adapted by them
 //!
 //! A table of numbers has rows and columns; much data has more directions than two. Fluorescence is measured by sample,
 //! emission and excitation wavelength; a hyperspectral image by row, column and band; the weight of a convolution by
 //! output channel, input channel and two positions. This crate holds such tensors, multiplies them mode by mode, and
 //! writes them as a small *core* seen through one matrix per mode ([`Tucker`](decomp::Tucker)), or as a sum of a few
-//! outer products ([`Cp`](decomp::Cp)).
+//! outer products ([`Cp`](decomp::Cp)). A network that is to do something new learns its change in the same form
+//! ([`peft`]): few numbers, and each weight's change has the modes that the weight has.
 //!
 //! This page is the first chapter of a tutorial: it goes through everything once, and every piece of code on it runs.
 //! If you come from another library, read on in [the guide for TensorLy users](guide::for_tensorly_users) or [the guide
@@ -17,12 +18,13 @@
 //! 5. [CP](#cp): parts that mean something
 //! 6. [Amounts, and holes](#amounts-and-holes): nothing below zero, entries that are missing
 //! 7. [Which solver when](#which-solver-when)
-//! 8. [Files](#files)
-//! 9. [Errors](#errors)
-//! 10. [Devices and threads](#devices-and-threads)
-//! 11. [Reproducibility](#reproducibility)
-//! 12. [Feature flags](#feature-flags)
-//! 13. [Where to go on](#where-to-go-on)
+//! 8. [Adapting a network](#adapting-a-network): FLoRA
+//! 9. [Files](#files)
+//! 10. [Errors](#errors)
+//! 11. [Devices and threads](#devices-and-threads)
+//! 12. [Reproducibility](#reproducibility)
+//! 13. [Feature flags](#feature-flags)
+//! 14. [Where to go on](#where-to-go-on)
 //!
 //! # Words
 //!
@@ -238,6 +240,40 @@
 //! ST-HOSVD mostly comes within a percent of the best error for its ranks, so start with it. CP finds a local minimum
 //! that depends on where it starts: let it try [several starts](decomp::CpAls::starts), and look at the components as
 //! well as at the error. [`decomp`] says more, and each solver's page has its algorithm, its cost and its reference.
+//!
+//! # Adapting a network
+//!
+//! A Tucker tensor need not be found in data, it can be learnt. A network that was trained on much is to do something
+//! else, for which there is little: its weights stay as they are, and each gets a change of few numbers. The weight of a
+//! convolution has modes for output channels, input channels, rows and columns, and FLoRA's change of it has them too,
+//!
+//! $$ W = W_0 + s\thinspace G \times_1 A_1 \times_2 A_2 \times_3 A_3 \times_4 A_4, $$
+//!
+//! where LoRA would reshape the weight to a matrix first, and cut its kernels up.
+//!
+//! ```
+//! use rand::SeedableRng;
+//! use rand_chacha::ChaCha8Rng;
+//! use tenfold::{autodiff, nn::{Conv, Module}, peft::{self, Flora, Targets}};
+//!
+//! let rng = &mut ChaCha8Rng::seed_from_u64(1);
+//! let mut model = vec![Conv::<f32>::new([16, 32], &[3, 3], autodiff::Conv::new().padding(1), rng)?];
+//!
+//! // Four directions of channels on either side, two of rows and two of columns: 268 numbers beside a weight of 4608.
+//! let plan = peft::attach(&mut model, &Flora::new().rank(4).kernel_rank(2), &Targets::all())?;
+//! assert_eq!(plan.parameters(), 4 * 4 * 2 * 2 + 32 * 4 + 16 * 4 + 3 * 2 + 3 * 2);
+//! assert_eq!(model.count().trainable, plan.parameters());
+//!
+//! // .. training ..
+//!
+//! peft::merge(&mut model)?; // a convolution's change is a convolution: the layer is an ordinary one again
+//! assert_eq!(model[0].parameters().len(), 2);
+//! # Ok::<(), tenfold::Error>(())
+//! ```
+//!
+//! [The second chapter](guide::adaptation) goes from here to files for others: what such a change can reach and what a
+//! matrix cannot, a training, ranks, starts, merging. [`peft`] has LoRA, AdaLoRA, DoRA and bottlenecks beside it, [`nn`]
+//! the layers, [`train`] the training, [`models`] networks that read published weights.
 //!
 //! # Files
 //!

@@ -6,10 +6,13 @@
 //!
 //! 1. [Why not reshape](#why-not-reshape)
 //! 2. [The same order, but small](#the-same-order-but-small): Tucker, and FLoRA for convolutions
-//! 3. [Linear layers](#linear-layers): the same as LoRA, with the proof
-//! 4. [Where it starts, and its scale](#where-it-starts-and-its-scale)
-//! 5. [Choosing ranks](#choosing-ranks) from the plan
-//! 6. [Merging and shipping](#merging-and-shipping)
+//! 3. [A training](#a-training): the same change, learnt
+//! 4. [Linear layers](#linear-layers): the same as LoRA, with the proof
+//! 5. [Where it starts, and its scale](#where-it-starts-and-its-scale)
+//! 6. [Choosing ranks](#choosing-ranks) from the plan
+//! 7. [Merging and shipping](#merging-and-shipping)
+//! 8. [Fewer ranks afterwards](#fewer-ranks-afterwards)
+//! 9. [What stays beside the model](#what-stays-beside-the-model)
 //!
 //! # Why not reshape
 //!
@@ -85,6 +88,60 @@
 //! rows and columns to combine for them. Which is better is a question about the task; that these are different sets of
 //! updates is not. The second number is what a plan calls *reached*: the dimension of the set of updates, which
 //! [`dof`](crate::peft::dof) explains.
+//!
+//! # A training
+//!
+//! The change of the first section can be learnt as well as written down. Here is a layer as it was, and as the task wants it; a
+//! [`Trainer`](crate::train::Trainer) shows pictures to an adapted layer, with what the task makes of them:
+//!
+//! ```
+//! use rand::SeedableRng;
+//! use rand_chacha::ChaCha8Rng;
+//! use tenfold::{
+//!     Result, Tensor,
+//!     autodiff::{self, Var},
+//!     nn::{Conv, Mode, Module},
+//!     peft::{self, Flora, Lora, LoraForm, Method, Targets},
+//!     train::{AdamW, Rows, Schedule, Trainer},
+//! };
+//!
+//! let rng = &mut ChaCha8Rng::seed_from_u64(1);
+//! let base = Conv::<f32>::new([4, 8], &[3, 3], autodiff::Conv::new().padding(1), rng)?;
+//! let laplace = [[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]];
+//! let change = Tensor::from_fn([8, 4, 3, 3], |i| ((i[0] + 1) as f32) / (i[1] + 2) as f32 * laplace[i[2]][i[3]])?;
+//! let mut task = base.clone();
+//! for (name, parameter) in task.parameters_mut() {
+//!     if name == "weight" {
+//!         parameter.set(parameter.value().add(&change)?)?;
+//!     }
+//! }
+//!
+//! let images = Tensor::normal([256, 8, 8, 4], rng)?;
+//! let wanted = task.forward(&Var::constant(images.clone()), Mode::Evaluation)?.into_value();
+//! let data = Rows::new(&images, &wanted)?;
+//! let trainer = Trainer::new(AdamW::new(0.1)).schedule(Schedule::cosine()).epochs(10).batch_size(16).seed(7);
+//!
+//! // How many numbers an adapter trains, and the mean square that it leaves.
+//! let train = |method: &dyn Method<f32>| -> Result<(usize, f64)> {
+//!     let mut model = base.clone();
+//!     let plan = peft::attach(&mut model, method, &Targets::all())?;
+//!     let report = trainer.fit(&mut model, &data, |model, (x, y), mode| {
+//!         model.forward(&x.into(), mode)?.mse_loss(&y.into())
+//!     })?;
+//!     Ok((plan.parameters(), report.loss))
+//! };
+//! let flora = train(&Flora::new().rank(1).kernel_rank(2))?;
+//! let short = train(&Lora::new(2).form(LoraForm::Equation3))?; // rank 2 of 24 x 12, where 3 are needed
+//! let long = train(&Lora::new(3).form(LoraForm::Equation3))?;
+//! assert!(flora.0 == 28 && flora.1 < 0.01, "{flora:?}");
+//! assert!(short.0 == 72 && short.1 > 1.0, "{short:?}");
+//! assert!(long.0 == 108 && long.1 < 0.01, "{long:?}");
+//! # Ok::<(), tenfold::Error>(())
+//! ```
+//!
+//! As a matrix of 24 x 12 the change takes 108 numbers, four times those of the core and its factors. LoRA's other form, a product of
+//! 8 x 36 that leaves kernels whole but gives each input channel a filter of its own, takes 44 here. Changes that a task asks for are
+//! not made to be of low rank in either sense, and the [figures below](#where-it-starts-and-its-scale) are from real ones.
 //!
 //! # Linear layers
 //!

@@ -8,7 +8,7 @@ pub(crate) mod activation;
 pub(crate) mod attention;
 pub(crate) mod channels;
 pub(crate) mod columns;
-#[cfg(debug_assertions)]
+#[cfg(all(debug_assertions, not(test)))]
 mod compiled;
 pub(crate) mod conv;
 pub(crate) mod depthwise;
