@@ -112,7 +112,7 @@
 //! let mut task = base.clone();
 //! for (name, parameter) in task.parameters_mut() {
 //!     if name == "weight" {
-//!         parameter.set(parameter.value().add(&change)?)?;
+//!         parameter.set(parameter.value().add(&change.to_dyn())?)?;
 //!     }
 //! }
 //!
