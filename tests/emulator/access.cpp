@@ -47,7 +47,6 @@ struct AtTheEnd {
 
 // The line of the kernel, and those that it was inlined to.
 std::string line_of(const Object& object, const void* from) {
-    if (!from) return "";
     char command[512], text[1024];
     const size_t offset = (uintptr_t)from - 1 - object.first;
     snprintf(command, sizeof command, "addr2line -i -s -e %s 0x%zx 2>/dev/null", object.path.c_str(), offset);
@@ -73,10 +72,6 @@ int visit(dl_phdr_info* of, size_t, void* to) {
         if (part.p_type == PT_TLS) object.shared = part.p_memsz, object.shared_module = of->dlpi_tls_modid;
     }
     return 1;
-}
-
-bool within(Range range, uintptr_t at, size_t bytes) {
-    return at >= range.first && bytes <= range.bytes && at - range.first <= range.bytes - bytes;
 }
 
 }  // namespace
@@ -131,7 +126,7 @@ void Accesses::end() {
 }
 
 bool Accesses::is_shared(uintptr_t at, size_t bytes) const {
-    return within(shared, at, bytes) || within({(uintptr_t)block.dynamic, block.dynamic_bytes}, at, bytes);
+    return shared.holds(at, bytes) || Range{(uintptr_t)block.dynamic, block.dynamic_bytes}.holds(at, bytes);
 }
 
 Accesses::Page& Accesses::page(uintptr_t byte, bool of_shared) {
@@ -168,7 +163,7 @@ void Accesses::see(const Thread& thread, const void* to, size_t bytes, int how, 
     for (uintptr_t byte = at; byte < at + bytes;) {
         Page& in = page(byte, of_shared);
         const uintptr_t end = std::min(at + bytes, (byte / PAGE + 1) * PAGE);
-        if (!of_shared && !within(in.block, byte, end - byte)) {
+        if (!of_shared && !in.block.holds(byte, end - byte)) {
             complain("which is beside every block of the device", nullptr);
             return;
         }

@@ -54,7 +54,7 @@ std::mutex lock;  // of the blocks of all devices
 std::atomic<int> failed{0};
 thread_local Device* chosen = nullptr;
 std::recursive_mutex executing;            // of all streams, where they are late
-std::map<const char*, size_t> pinned;      // memory of the host that copies read and write when they are executed
+std::map<uint64_t, size_t> pinned;         // memory of the host that copies read and write when they are executed
 
 int devices() { return std::clamp(atoi(setting("EMULATED_DEVICES", "2")), 0, MOST_DEVICES); }
 size_t memory() { return strtoull(setting("EMULATED_MEMORY", "8589934592"), nullptr, 10); }
@@ -84,18 +84,22 @@ void catch_up(Device& device, uint64_t until) {
 // Waits for all of a stream.
 int finish(Device& device) { return catch_up(device, device.given), failed; }
 
-bool is_pinned(const void* p, size_t bytes) {
-    std::lock_guard<std::mutex> guard(lock);
-    auto after = pinned.upper_bound((const char*)p);
-    if (after == pinned.begin()) return false;
-    const auto& [first, all] = *std::prev(after);
-    return (const char*)p + bytes <= first + all;
+// Which of these, by their first addresses, begins last before an address or there.
+Range last_before(const std::map<uint64_t, size_t>& all, uint64_t address) {
+    auto after = all.upper_bound(address);
+    return after == all.begin() ? Range{} : Range{std::prev(after)->first, std::prev(after)->second};
 }
 
-int copy(void* to, const void* from, size_t bytes, const void* stream, const void* on_device) {
+bool is_pinned(const void* p, size_t bytes) {
+    std::lock_guard<std::mutex> guard(lock);
+    return last_before(pinned, (uint64_t)p).holds((uintptr_t)p, bytes);
+}
+
+// Holds `kept` until it is executed.
+int copy(void* to, const void* from, size_t bytes, const void* stream, const void* on_device, std::shared_ptr<const void> kept = {}) {
     if (int error = ready(stream)) return error;
     if (!held(on_device, bytes)) return INVALID_VALUE;
-    return in_order([=] { return memmove(to, from, bytes), SUCCESS; });
+    return in_order([=, kept = std::move(kept)] { return memmove(to, from, bytes), SUCCESS; });
 }
 
 }  // namespace
@@ -114,16 +118,11 @@ int failure() { return failed; }
 Range block_at(uintptr_t address) {
     if (!chosen) return {};
     std::lock_guard<std::mutex> guard(lock);
-    auto after = chosen->blocks.upper_bound(address);
-    if (after == chosen->blocks.begin()) return {};
-    const auto& [first, bytes] = *std::prev(after);
-    return address - first <= bytes ? Range{first, bytes} : Range{};
+    const Range block = last_before(chosen->blocks, address);
+    return block.holds(address, 0) ? block : Range{};
 }
 
-bool held(const void* from, size_t bytes) {
-    const Range block = block_at((uintptr_t)from);
-    return block.first != 0 && bytes <= block.bytes - ((uintptr_t)from - block.first);
-}
+bool held(const void* from, size_t bytes) { return block_at((uintptr_t)from).holds((uintptr_t)from, bytes); }
 
 }  // namespace emulator
 
@@ -216,12 +215,12 @@ API int cuMemAllocHost_v2(void** p, size_t bytes) {
     if (int error = ready()) return error;
     *p = malloc(bytes);
     std::lock_guard<std::mutex> guard(lock);
-    pinned[(char*)*p] = bytes;
+    pinned[(uint64_t)*p] = bytes;
     return SUCCESS;
 }
 API int cuMemFreeHost(void* p) {
     std::lock_guard<std::mutex> guard(lock);
-    auto found = pinned.find((char*)p);
+    auto found = pinned.find((uint64_t)p);
     if (found == pinned.end()) return INVALID_VALUE;
     // A copy that is still to be executed meets NaN.
     if (late()) memset(p, 0xff, found->second);
@@ -234,9 +233,7 @@ API int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void* 
     TRACE("upload %zu\n", bytes);
     if (!late() || is_pinned(from, bytes)) return copy((void*)to, from, bytes, stream, (void*)to);
     const auto kept = std::make_shared<std::vector<char>>((const char*)from, (const char*)from + bytes);
-    if (int error = ready(stream)) return error;
-    if (!held((void*)to, bytes)) return INVALID_VALUE;
-    return in_order([=] { return memcpy((void*)to, kept->data(), bytes), SUCCESS; });
+    return copy((void*)to, kept->data(), bytes, stream, (void*)to, kept);
 }
 API int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void* stream) {
     TRACE("download %zu\n", bytes);

@@ -44,22 +44,15 @@ inline const char* setting(const char* name, const char* otherwise) {
     const char* value = getenv(name);
     return value && *value ? value : otherwise;
 }
-inline bool idle() {
-    static const bool on = *setting("EMULATED_IDLE", "0") == '1';
-    return on;
-}
-inline bool checking() {
-    static const bool on = *setting("EMULATED_CHECK", "0") == '1';
-    return on;
-}
-inline bool late() {
-    static const bool on = *setting("EMULATED_LATE", "0") == '1';
-    return on;
-}
-inline bool tracing() {
-    static const bool on = *setting("EMULATED_TRACE", "0") == '1';
-    return on;
-}
+#define SWITCH(function, name)                               \
+    inline bool function() {                                 \
+        static const bool on = *setting(name, "0") == '1';   \
+        return on;                                           \
+    }
+SWITCH(idle, "EMULATED_IDLE")
+SWITCH(checking, "EMULATED_CHECK")
+SWITCH(late, "EMULATED_LATE")
+SWITCH(tracing, "EMULATED_TRACE")
 
 // ---- driver.cpp ----
 
@@ -79,6 +72,10 @@ bool held(const void* from, size_t bytes);
 struct Range {
     uintptr_t first;
     size_t bytes;
+
+    bool holds(uintptr_t at, size_t count) const {
+        return first != 0 && at >= first && count <= bytes && at - first <= bytes - count;
+    }
 };
 Range block_at(uintptr_t address);
 
