@@ -4,6 +4,7 @@
 //! ```sh
 //! cargo bench --features cuda --bench gpu              # everything
 //! cargo bench --features cuda --bench gpu -- softmax   # what has this in its name
+//! cargo bench --features cuda --bench gpu -- --brief   # each case a single time, to count what it does rather than to time it
 //! ```
 //!
 //! Times are medians of rounds, taken by the host's clock around many launches and one wait at the end, so that the launches' own cost
@@ -27,7 +28,7 @@ fn main() {
         Err(error) => return println!("nothing to time: no GPU here ({error})"),
     };
     let pattern = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
-    let bench = timing::Bench::new(device, pattern);
+    let bench = timing::Bench::new(device, pattern, std::env::args().any(|argument| argument == "--brief"));
     for family in [rows::run, products::run, conv::run] {
         // One family that fails must not cost the others their time on the device.
         if let Err(error) = family(&bench) {

@@ -16,15 +16,17 @@ const ROUNDS: usize = 7;
 pub struct Bench {
     pub device: Device,
     pattern: String,
+    /// Runs what is timed a single time.
+    brief: bool,
     /// Downloading it waits for everything queued before.
     flag: Tensor<f32, ndarray::Ix1>,
 }
 
 impl Bench {
-    pub fn new(device: Device, pattern: String) -> Self {
+    pub fn new(device: Device, pattern: String, brief: bool) -> Self {
         let flag = Tensor::zeros([1]).and_then(|flag| flag.to_device(&device)).expect("a GPU with room for a number");
         println!("{:<50} {:>12} {:>15} {:>11} {:>8}", "operation", "time", "computed", "moved", "of best");
-        Self { device, pattern, flag }
+        Self { device, pattern, brief, flag }
     }
 
     pub fn wants(&self, name: &str) -> bool {
@@ -48,20 +50,22 @@ impl Bench {
         prepare: impl Fn() -> Result<P>,
         run: impl Fn(P) -> Result<()>,
     ) -> Result<f64> {
-        let mut times = Vec::with_capacity(ROUNDS);
         // The first round compiles and allocates.
-        for round in 0..=ROUNDS {
+        let (repeats, rounds) = if self.brief { (1, 0..1) } else { (repeats, 0..ROUNDS + 1) };
+        let skipped = rounds.len() / ROUNDS;
+        let mut times = Vec::with_capacity(ROUNDS);
+        for round in rounds {
             let prepared = (0..repeats).map(|_| prepare()).collect::<Result<Vec<_>>>()?;
             self.wait()?;
             let start = Instant::now();
             prepared.into_iter().try_for_each(&run)?;
             self.wait()?;
-            if round > 0 {
+            if round >= skipped {
                 times.push(start.elapsed().as_secs_f64() / repeats as f64);
             }
         }
         times.sort_by(f64::total_cmp);
-        Ok(times[ROUNDS / 2])
+        Ok(times[times.len() / 2])
     }
 }
 

@@ -86,6 +86,12 @@ pub fn softmaxes<T: Scalar>(device: &Device) {
             agree(&format!("log_softmax of {rows} x {n}"), device, one, |v| v[0].log_softmax(1));
         }
     }
+    // So many long rows that each has a single block.
+    let x = normal::<T>(&[133, 8200], 1);
+    agree("softmax of many long rows", device, std::slice::from_ref(&x), |v| v[0].softmax(1));
+    // A mask along rows that several blocks share, the last of them with a part of a pack.
+    let both = [normal::<T>(&[2, 3, 9001], 2), normal::<T>(&[3, 9001], 3)];
+    agree("softmax of long rows with a mask", device, &both, |v| v[0].masked_softmax(&v[1]));
     for shape in [&[3, 4, 5][..], &[2, 33, 70], &[1, 300, 2], &[40, 2], &[0, 3]] {
         let x = normal::<T>(shape, 2);
         for mode in 0..shape.len() {

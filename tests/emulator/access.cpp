@@ -6,24 +6,19 @@
 // - shared memory that is read before a thread of the block has written it;
 // - accesses beside the device's blocks, beside the shared memory, and such that are not aligned as their type asks.
 //
-// Kernels are compiled with -fsanitize=thread,alignment, which puts a call before each access; kernel.h sends it here instead of to the compiler's
-// library, which knows nothing of blocks. What is wrong is said once for each pair of places, with their files and lines where addr2line
-// is found; a process that has complained ends with status 66.
+// What is wrong is said once for each pair of places, with their files and lines where addr2line is found; a process that has complained
+// ends with status 66.
 #include "access.h"
 
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
-#include <link.h>
 #include <mutex>
 #include <set>
 #include <string>
 #include <unistd.h>
 #include <utility>
-
-// Of the C library: where the calling thread has the memory of a module that each thread has for itself.
-extern "C" void* __tls_get_addr(size_t*);
 
 namespace emulator {
 namespace {
@@ -45,42 +40,7 @@ struct AtTheEnd {
     }
 } at_the_end;
 
-// The line of the kernel, and those that it was inlined to.
-std::string line_of(const Object& object, const void* from) {
-    char command[512], text[1024];
-    const size_t offset = (uintptr_t)from - 1 - object.first;
-    snprintf(command, sizeof command, "addr2line -i -s -e %s 0x%zx 2>/dev/null", object.path.c_str(), offset);
-    std::string lines;
-    if (FILE* out = popen(command, "r")) {
-        while (fgets(text, sizeof text, out)) {
-            text[strcspn(text, " \n")] = 0;
-            if (text[0] != '?') lines += (lines.empty() ? "" : " < ") + std::string(text);
-        }
-        pclose(out);
-    }
-    return lines.empty() ? "an unknown line" : lines;
-}
-
-// Looks for the object whose path is that of `to`.
-int visit(dl_phdr_info* of, size_t, void* to) {
-    Object& object = *(Object*)to;
-    if (object.path != of->dlpi_name) return 0;
-    object.first = of->dlpi_addr;
-    for (int i = 0; i < of->dlpi_phnum; ++i) {
-        const auto& part = of->dlpi_phdr[i];
-        if (part.p_type == PT_LOAD) object.last = std::max<uintptr_t>(object.last, of->dlpi_addr + part.p_vaddr + part.p_memsz);
-        if (part.p_type == PT_TLS) object.shared = part.p_memsz, object.shared_module = of->dlpi_tls_modid;
-    }
-    return 1;
-}
-
 }  // namespace
-
-Object object_of(const char* path) {
-    Object object{path};
-    dl_iterate_phdr(visit, &object);
-    return object;
-}
 
 // ---- Order ----
 
@@ -108,14 +68,11 @@ void Accesses::Access::join(const Access& now) {
 
 // ---- Memory ----
 
-Accesses::Accesses(const Block& block) : block(block), recent(RECENT) {}
+Accesses::Accesses(const Block& block) : Onlooker(block), recent(RECENT) {}
 
 void Accesses::begin(const Function& of) {
-    function = &of;
+    Onlooker::begin(of);
     ++launch;
-    // Where the calling thread of the host has it.
-    size_t place[] = {of.object->shared_module, 0};
-    shared = of.object->shared ? Range{(uintptr_t)__tls_get_addr(place), of.object->shared} : Range{};
 }
 
 void Accesses::end() {
@@ -123,10 +80,6 @@ void Accesses::end() {
     if (pages.size() <= MOST_PAGES) return;
     pages.clear();
     std::fill(recent.begin(), recent.end(), nullptr);
-}
-
-bool Accesses::is_shared(uintptr_t at, size_t bytes) const {
-    return shared.holds(at, bytes) || Range{(uintptr_t)block.dynamic, block.dynamic_bytes}.holds(at, bytes);
 }
 
 Accesses::Page& Accesses::page(uintptr_t byte, bool of_shared) {
@@ -150,13 +103,12 @@ Accesses::Page& Accesses::page(uintptr_t byte, bool of_shared) {
 void Accesses::see(const Thread& thread, const void* to, size_t bytes, int how, const void* from) {
     const uintptr_t at = (uintptr_t)to;
     ++looked_at;
-    const uint32_t number = (block.index.z * block.blocks.y + block.index.y) * block.blocks.x + block.index.x;
-    const Access now{from, number, thread.barriers, thread.orders, (uint16_t)thread.flat, Who::Thread, (how & ATOMIC) != 0};
+    const Access now{from, number(), thread.barriers, thread.orders, (uint16_t)thread.flat, Who::Thread, (how & ATOMIC) != 0};
     const bool writes = how & WRITES;
     const auto complain = [&](const char* why, const Access* other) { this->complain(now, writes, at, bytes, why, other); };
     if (how & MISALIGNED) return complain("which is not aligned", nullptr);
     const bool of_shared = is_shared(at, bytes);
-    if (!of_shared && at - function->object->first < function->object->last - function->object->first) {
+    if (!of_shared && is_constant(at)) {
         if (writes) complain("which is constant", nullptr);
         return;
     }

@@ -1,8 +1,7 @@
 // What the threads of a kernel do to memory, looked at one access after the other (EMULATED_CHECK=1).
 #pragma once
 
-#include "emulator.h"
-#include "machine.h"
+#include "onlooker.h"
 
 #include <cstdint>
 #include <memory>
@@ -11,13 +10,12 @@
 
 namespace emulator {
 
-// Of one launch at a time.
-class Accesses {
+class Accesses : public Onlooker {
 public:
     explicit Accesses(const Block& block);
-    void begin(const Function& function);
-    void end();
-    void see(const Thread& thread, const void* at, size_t bytes, int how, const void* from);
+    void begin(const Function& function) override;
+    void see(const Thread& thread, const void* at, size_t bytes, int how, const void* from) override;
+    void end() override;
 
 private:
     enum class Who : uint8_t { Nobody, Thread, Warp, Warps, Blocks };
@@ -45,20 +43,13 @@ private:
         std::vector<Cell> cells;
     };
 
-    const Block& block;
-    const Function* function = nullptr;
-    Range shared{};  // whose size is known when a kernel is compiled
     uint64_t launch = 0;
     size_t looked_at = 0;
     std::unordered_map<uintptr_t, std::unique_ptr<Page>> pages;
     std::vector<Page*> recent;
 
-    bool is_shared(uintptr_t at, size_t bytes) const;
     Page& page(uintptr_t byte, bool of_shared);
     void complain(const Access& now, bool writes, uintptr_t at, size_t bytes, const char* why, const Access* other);
 };
-
-// Where a module lies that was loaded from this file.
-Object object_of(const char* path);
 
 }  // namespace emulator

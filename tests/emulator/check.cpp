@@ -197,6 +197,54 @@ const struct {
     {"good_table", nullptr},
 };
 
+// What requests of warps take, beside the least for what they ask.
+const char* REQUESTS = R"(
+#define KERNEL(name) extern "C" __global__ void name
+struct alignas(16) Four { float at[4]; };
+static __device__ __forceinline__ Four load(const float* from) { return *(const Four*)from; }
+KERNEL(side_by_side)(float* out) { out[blockIdx.x * 64 + threadIdx.x] = 1; }
+KERNEL(backwards)(float* out) { out[blockIdx.x * 64 + 63 - threadIdx.x] = 1; }
+KERNEL(in_fours)(float* out) { out[threadIdx.x] = load(out + 128 + 4 * threadIdx.x).at[3]; }
+KERNEL(one_by_one)(float* out) {
+    for (int j = 0; j < 4; ++j) out[blockIdx.x * 256 + 4 * threadIdx.x + j] = 1;
+}
+// Five sectors for the bytes of four.
+KERNEL(askew)(float* out) { if (threadIdx.x < 32) out[blockIdx.x * 64 + threadIdx.x + 1] = 1; }
+KERNEL(the_same)(float* out) { if (out[0] == 7) out[1] = 0; }
+// A lane that goes on alone asks alone.
+KERNEL(some_longer)(float* out) {
+    for (int i = 0; i < (threadIdx.x % 32 == 31 ? 3 : 2); ++i) out[i * 192 + blockIdx.x * 64 + threadIdx.x] = 1;
+}
+KERNEL(columns)(float* out) {
+    __shared__ float tile[32][32];
+    if (threadIdx.x < 32) tile[threadIdx.x][0] = 1;
+}
+KERNEL(wider_columns)(float* out) {
+    __shared__ float tile[32][33];
+    if (threadIdx.x < 32) tile[threadIdx.x][0] = 1;
+}
+KERNEL(shared_fours)(float* out) {
+    __shared__ Four tile[64];
+    tile[threadIdx.x] = load(out + 128);
+    __syncthreads();
+    out[threadIdx.x] = tile[threadIdx.x * 2 % 64].at[0];
+}
+)";
+const struct {
+    const char *kernel, *memory, *shared;
+} TAKEN[] = {
+    {"side_by_side", "0 bytes read and 768 written, 768 asked for, 768 moved (1.00)", nullptr},
+    {"backwards", "0 bytes read and 768 written, 768 asked for, 768 moved (1.00)", nullptr},
+    {"in_fours", "1024 bytes read and 256 written, 3840 asked for, 3840 moved (1.00)", nullptr},
+    {"one_by_one", "0 bytes read and 3072 written, 3072 asked for, 12288 moved (4.00)", nullptr},
+    {"askew", "0 bytes read and 480 written, 384 asked for, 480 moved (1.25)", nullptr},
+    {"the_same", "32 bytes read and 0 written, 192 asked for, 192 moved (1.00)", nullptr},
+    {"some_longer", "0 bytes read and 1728 written, 1728 asked for, 1728 moved (1.00)", nullptr},
+    {"columns", "0 asked for, 0 moved (1.00)", "96 turns, 3 at least (32.00)"},
+    {"wider_columns", "0 asked for, 0 moved (1.00)", "3 turns, 3 at least (1.00)"},
+    {"shared_fours", "moved (1.00)", "72 turns, 30 at least (2.40)"},
+};
+
 void *contexts[2], *module;
 
 constexpr int COUNT = 3 * 70 * 8;
@@ -207,16 +255,24 @@ void launch(const char* name, unsigned blocks, unsigned threads, unsigned dynami
     CHECK(cuLaunchKernel(function, blocks, 1, 1, threads, 1, 1, dynamic, contexts[0], args.data(), nullptr) == wanted);
 }
 
-// How a process ends that does `work`.
+// How a process ends that does `work`, and what it says if somebody wants to know.
 template <typename F>
-int status_of(F work) {
+int status_of(F work, std::string* said = nullptr) {
+    FILE* file = said ? tmpfile() : nullptr;
     const pid_t child = fork();
     if (child == 0) {
+        if (file) dup2(fileno(file), STDERR_FILENO);
         work();
         exit(0);
     }
     int status;
     waitpid(child, &status, 0);
+    if (file) {
+        char text[16384];
+        rewind(file);
+        said->assign(text, fread(text, 1, sizeof text, file));
+        fclose(file);
+    }
     return status;
 }
 
@@ -242,29 +298,41 @@ std::vector<char> load(const char* source) {
     return text;
 }
 
+// 3 blocks of 64 threads on so many bytes of memory.
+void launch_on(size_t bytes, const char* kernel) {
+    uint64_t out;
+    CHECK(cuMemAlloc_v2(&out, bytes) == 0);
+    launch(kernel, 3, 64, 64 * 4, {&out});
+}
+
 // With EMULATED_CHECK=1: each kernel of ACCESSES in a process of its own.
 int accesses() {
     CHECK(cuCtxSetCurrent(contexts[0]) == 0);
     const std::string text = "constexpr int COUNT = " + std::to_string(COUNT) + ";\n" + ACCESSES;
     load(text.c_str());
-    char said[] = "/tmp/emulated-XXXXXX";
-    const int file = mkstemp(said);
-    CHECK(file >= 0);
     for (const auto& [kernel, complaint] : FOUND) {
-        CHECK(ftruncate(file, 0) == 0 && lseek(file, 0, SEEK_SET) == 0);
-        const int status = status_of([&, name = kernel] {
-            uint64_t out;
-            CHECK(cuMemAlloc_v2(&out, COUNT * 4) == 0);
-            dup2(file, STDERR_FILENO);
-            launch(name, 3, 64, 64 * 4, {&out});
-        });
-        char text[4096] = "";
-        CHECK(pread(file, text, sizeof text - 1, 0) >= 0);
-        const bool right = complaint ? strstr(text, complaint) && (strstr(text, "check.cu:") || strstr(text, "an unknown line")) : !strstr(text, kernel);
-        if (!right || status != (complaint ? 66 : 0) << 8) fprintf(stderr, "%s ends with %x:\n%s", kernel, status, text), exit(1);
+        std::string said;
+        const int status = status_of([&, name = kernel] { launch_on(COUNT * 4, name); }, &said);
+        const auto says = [&](const char* what) { return said.find(what) != std::string::npos; };
+        const bool right = complaint ? says(complaint) && (says("check.cu:") || says("an unknown line")) : !says(kernel);
+        if (!right || status != (complaint ? 66 : 0) << 8) fprintf(stderr, "%s ends with %x:\n%s", kernel, status, said.c_str()), exit(1);
     }
-    unlink(said);
     puts("the emulator looks at accesses");
+    return 0;
+}
+
+// With EMULATED_COUNT=1: each kernel of REQUESTS in a process of its own.
+int requests() {
+    CHECK(cuCtxSetCurrent(contexts[0]) == 0);
+    load(REQUESTS);
+    for (const auto& [kernel, memory, shared] : TAKEN) {
+        std::string said;
+        const int status = status_of([&, name = kernel] { launch_on(3 * 64 * 64, name); }, &said);
+        const auto says = [&](const char* what) { return said.find(what) != std::string::npos; };
+        const bool right = says(memory) && (shared ? says(shared) : !says("Shared"));
+        if (!right || status != 0) fprintf(stderr, "%s ends with %x:\n%s", kernel, status, said.c_str()), exit(1);
+    }
+    puts("the emulator counts what requests take");
     return 0;
 }
 
@@ -319,6 +387,7 @@ int main() {
     CHECK(cuInit(0) == 0);
     for (int i = 0; i < 2; ++i) CHECK(cuDevicePrimaryCtxRetain(&contexts[i], i) == 0);
     if (on("EMULATED_CHECK")) return accesses();
+    if (on("EMULATED_COUNT")) return requests();
     if (on("EMULATED_LATE")) return late();
     uint64_t block;
     CHECK(cuMemAlloc_v2(&block, 16) == 201);  // no context

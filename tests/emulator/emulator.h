@@ -8,9 +8,10 @@
 //     EMULATED_IDLE=1        kernels, products and factorisations are not executed: for counting memory and launches
 //     EMULATED_TRACE=1       a line on the standard error for each launch, product, factorisation, transfer and wait
 //     EMULATED_CHECK=1       every access to memory is looked at, some 30 times slower: see access.cpp
+//     EMULATED_COUNT=1       what requests to memory take is counted, for each line of the kernels: see traffic.cpp
 //     EMULATED_LATE=1        what goes into a stream is executed once somebody waits for it
 //     EMULATED_KEEP=1        folders of kernels that do not compile stay in /tmp
-//     CXX, EMULATED_CXXFLAGS the compiler of kernels, and its options (c++, -O1)
+//     CXX, EMULATED_CXXFLAGS the compiler of kernels, and its options (c++, -O1; -O0 for counting)
 //
 // What it finds beside wrong numbers: memory is NaN until it is written, and out of reach once it is freed; blocks of memory end where
 // memory does, so that whatever goes past them ends in a fault; threads of a block run in the order of their numbers in one block and
@@ -19,7 +20,7 @@
 //
 //     machine.cpp   the threads of a block: thread.h is what they share with kernels, kernel.h what kernels see
 //     driver.cpp    libcuda: devices, memory, copies, modules, launches
-//     access.cpp    what threads may not do to memory
+//     onlooker.cpp  who looks at accesses to memory: access.cpp for what threads may not do, traffic.cpp for what requests take
 //     compiler.cpp  libnvrtc
 //     blas.cpp      libcublas: matrix products
 //     solver.cpp    libcusolver: textbook methods in doubles
@@ -51,8 +52,10 @@ inline const char* setting(const char* name, const char* otherwise) {
     }
 SWITCH(idle, "EMULATED_IDLE")
 SWITCH(checking, "EMULATED_CHECK")
+SWITCH(counting, "EMULATED_COUNT")
 SWITCH(late, "EMULATED_LATE")
 SWITCH(tracing, "EMULATED_TRACE")
+inline bool looking() { return checking() || counting(); }
 
 // ---- driver.cpp ----
 

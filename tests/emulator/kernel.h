@@ -9,7 +9,7 @@
 #include <type_traits>
 #include <utility>
 
-#ifdef EMULATED_CHECK
+#ifdef EMULATED_LOOK
 #define NOT_LOOKED_AT __attribute__((no_sanitize("thread")))
 #else
 #define NOT_LOOKED_AT
@@ -88,7 +88,7 @@ inline To bits(From x) {
 #define __host__
 #define __constant__ static const
 #define __restrict__
-#define __forceinline__ inline
+#define __forceinline__ inline __attribute__((always_inline))
 #define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
 #define __align__(n) alignas(n)
@@ -175,7 +175,7 @@ struct alignas(16) int4 { int x, y, z, w; };
 struct alignas(8) uint2 { unsigned x, y; };
 struct alignas(16) uint4 { unsigned x, y, z, w; };
 
-#ifdef EMULATED_CHECK
+#ifdef EMULATED_LOOK
 
 // What a compiler calls before each access, where it is asked to look for races (-fsanitize=thread).
 #define HOOK extern "C" __attribute__((visibility("hidden"))) NOT_LOOKED_AT inline __attribute__((used)) void

@@ -1,4 +1,4 @@
-#include "access.h"
+#include "onlooker.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -91,7 +91,7 @@ struct Machine {
     void** args = nullptr;
     bool backwards = false, trapped = false;
     std::vector<unsigned char> dynamic;
-    std::unique_ptr<Accesses> accesses;
+    std::unique_ptr<Onlooker> looks;
 
     Machine() {
         const size_t bytes = STACKS + MOST_THREADS * sizeof(Thread);
@@ -106,7 +106,7 @@ struct Machine {
         block.wait = wait;
         block.trap = trap;
         block.access = access;
-        if (checking()) accesses = std::make_unique<Accesses>(block);
+        looks = onlooker(block);
     }
 
     Thread& thread(unsigned t) { return ((Thread*)(stacks + STACKS))[t]; }
@@ -138,7 +138,7 @@ void trap() {
 }
 
 void access(const Thread& thread, const void* at, size_t bytes, int how, const void* from) {
-    ((Machine*)thread.block->machine)->accesses->see(thread, at, bytes, how, from);
+    ((Machine*)thread.block->machine)->looks->see(thread, at, bytes, how, from);
 }
 
 void fiber_main() {
@@ -228,7 +228,7 @@ bool run(Function& function, Index blocks, Index threads, size_t dynamic, void**
         }
     }
     if (!m) m = std::make_unique<Machine>();
-    if (m->accesses) m->accesses->begin(function);
+    if (m->looks) m->looks->begin(function);
     m->call = function.call;
     m->args = args;
     m->block.threads = threads;
@@ -254,7 +254,7 @@ bool run(Function& function, Index blocks, Index threads, size_t dynamic, void**
             }
         }
     }
-    if (m->accesses) m->accesses->end();
+    if (m->looks) m->looks->end();
     std::lock_guard<std::mutex> guard(lock);
     waiting.push_back(std::move(m));
     return true;

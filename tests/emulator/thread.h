@@ -25,7 +25,7 @@ struct Block {
     void* machine;
     void (*wait)(Meeting);
     void (*trap)();
-    // Every access of a kernel that is compiled for EMULATED_CHECK: to where, from which place of the code, and how.
+    // Every access of a kernel that is compiled for an onlooker: to where, from which place of the code, and how.
     void (*access)(const Thread& thread, const void* at, size_t bytes, int how, const void* from);
     // What the threads of a warp show each other, in two places by turns: who is late may still read the last.
     alignas(16) unsigned char shown[2][MOST_THREADS][16];

@@ -288,6 +288,13 @@ pub(crate) struct RowKernel {
     pub(crate) geometry: Geometry,
 }
 
+impl RowKernel {
+    /// Whether rows are longer than what a block holds.
+    pub(crate) fn is_long(&self) -> bool {
+        self.suffix == LONG.suffix
+    }
+}
+
 impl Held {
     /// The way for rows of `n` entries of `bytes` each.
     fn of(bytes: usize, n: usize) -> &'static Self {
@@ -312,7 +319,12 @@ pub(crate) fn row_kernel(bytes: usize, rows: usize, n: usize) -> RowKernel {
     held.kernel(held.blocks(rows))
 }
 
-/// The same for kernels of which each block leaves sums of its rows: fewer blocks, a function of the sizes alone, so that sums repeat on
+/// Blocks that share each of a few long rows, of at least 1024 packs for each: as many as an H100 has room for at a time, on any GPU.
+pub(crate) fn stretches(bytes: usize, rows: usize, n: usize) -> usize {
+    (264 / rows.max(1)).min(n.div_ceil(16 / bytes) / 1024).max(1)
+}
+
+/// [`row_kernel`] for kernels of which each block leaves sums of its rows: fewer blocks, a function of the sizes alone, so that sums repeat on
 /// any GPU.
 pub(crate) fn summing_row_kernel(bytes: usize, rows: usize, n: usize) -> RowKernel {
     let held = Held::of(bytes, n);
@@ -445,8 +457,10 @@ pub(crate) const KERNELS: &[(Source, &str, &str)] = &[
     (Source::Activation, "activate_back_8_*", "pppi"),
     (Source::Softmax, "softmax_@_*", "ppiiipni"),
     (Source::Softmax, "softmax_back_@_*", "pppiii"),
-    (Source::Softmax, "softmax_long_*", "ppiiipni"),
-    (Source::Softmax, "softmax_back_long_*", "pppiii"),
+    (Source::Softmax, "softmax_parts_*", "piipnipi"),
+    (Source::Softmax, "softmax_long_*", "ppiiipnipi"),
+    (Source::Softmax, "softmax_back_parts_*", "ppiiipi"),
+    (Source::Softmax, "softmax_back_long_*", "pppiiipi"),
     (Source::Softmax, "softmax_columns_*", "ppiiii"),
     (Source::Softmax, "softmax_columns_back_*", "pppiiii"),
     (Source::Normalise, "normalise_@_*", "pppppiiit"),
@@ -674,6 +688,8 @@ mod tests {
                     assert!(packs <= holds, "{n} entries of {bytes} bytes in {suffix}");
                     assert_eq!(geometry.threads.0, if suffix == "long" { 1024 } else { THREADS });
                     assert!((1..=1 << 20).contains(&geometry.blocks));
+                    let pieces = stretches(bytes, count, n);
+                    assert!(pieces == 1 || (packs >= 1024 * pieces && count * pieces <= 264));
                     let summing = summing_row_kernel(bytes, count, n);
                     assert_eq!(summing.suffix, suffix);
                     assert!((1..=1056).contains(&summing.geometry.blocks));
@@ -683,6 +699,11 @@ mod tests {
         assert_eq!(row_kernel(4, 4096, 768).suffix, "warp6");
         assert_eq!(row_kernel(4, 4096, 768).geometry.blocks, 512);
         assert_eq!(row_kernel(4, 49_152, 128).suffix, "warp1");
+        assert!(row_kernel(4, 64, 50_000).is_long());
+        assert_eq!(
+            (stretches(4, 64, 50_000), stretches(4, 1, 1 << 30), stretches(8, 1, 4097), stretches(4, 133, 1 << 20)),
+            (4, 264, 2, 1)
+        );
     }
 
     #[test]

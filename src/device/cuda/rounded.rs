@@ -104,7 +104,7 @@ fn round<T: Element>(gpu: &Cuda, block: &CudaBlock<T>, first: usize, len: usize)
     let out = gpu.allocate::<bf16>(len)?;
     let args = [Arg::Pointer(block.at(first)), Arg::Pointer(out.at(0)), int(len)];
     // SAFETY: the block holds `len` singles from `first` on, the new one as many halves.
-    unsafe { gpu.launch("gemm", (Source::Cast, "round_bf16"), launch::heavy(len.div_ceil(8)), &args)? };
+    unsafe { gpu.launch("gemm", (Source::Cast, "round_bf16"), launch::heavy(len.div_ceil(4)), &args)? };
     Ok(out)
 }
 
@@ -118,7 +118,7 @@ pub(crate) unsafe fn widen<T: Element>(gpu: &Cuda, block: &CudaBlock<T>, address
         unreachable!("a block that is nowhere in singles has its copy")
     };
     let args = [Arg::Pointer(copy.at(0)), Arg::Pointer(address), int(copy.len())];
-    let geometry = launch::heavy(copy.len().div_ceil(8));
+    let geometry = launch::heavy(copy.len().div_ceil(4));
     // SAFETY: the copy holds as many halves as there is room for singles, by the caller's word.
     unsafe { gpu.launch("restore", (Source::Cast, "widen_bf16"), geometry, &args) }
 }

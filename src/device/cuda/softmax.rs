@@ -1,7 +1,9 @@
-//! Softmax on a GPU: a row is read once and written once.
+//! Softmax on a GPU: a row is read once and written once; one that is longer than what a block holds is read twice, by several blocks where there
+//! are few rows.
 #![allow(unsafe_code)]
 
 use super::{
+    block::CudaBlock,
     compile::Source,
     context::Cuda,
     elementwise::{check, pack},
@@ -28,6 +30,27 @@ fn mask_rows<T: Scalar>(mask: u64, layout: &Layout) -> Option<[Arg; 3]> {
     let nest = Nest::new(&loops([&head]))?;
     let start = mask + (layout.offset() * size_of::<T>()) as u64;
     Some([Arg::Pointer(start), Arg::Nest(nest), Arg::Int(layout.strides()[last] as i64)])
+}
+
+/// How the blocks of long rows hear of each other.
+struct Parts<T: Scalar> {
+    /// Blocks to a row.
+    pieces: usize,
+    /// What each of them finds in its stretch, where there are several.
+    found: Option<CudaBlock<T>>,
+}
+
+impl<T: Scalar> Parts<T> {
+    /// Of `rows` rows of `n` entries, with so many numbers for a block.
+    fn of(gpu: &Cuda, rows: usize, n: usize, numbers: usize) -> Result<Self> {
+        let pieces = launch::stretches(size_of::<T>(), rows, n);
+        let found = (pieces > 1).then(|| gpu.allocate(numbers * rows * pieces)).transpose()?;
+        Ok(Self { pieces, found })
+    }
+
+    fn args(&self) -> [Arg; 2] {
+        [Arg::Pointer(self.found.as_ref().map_or(0, |found| found.at(0))), int(self.pieces)]
+    }
 }
 
 /// Of rows of `n` entries; the mask's layout is broadcast to x's shape.
@@ -62,10 +85,22 @@ pub(crate) fn forward<T: Scalar>(
     let Some([mask, head, along]) = terms else { unreachable!("one loop over rows fits") };
     let kernel = launch::row_kernel(size_of::<T>(), rows, n);
     let (from, to) = (Arg::Pointer(x.cuda(name)?), Arg::Pointer(out.at(0)));
-    let args = [from, to, int(rows), int(n), log(kind), mask, head, along];
-    let function = format!("softmax_{}_{}", kernel.suffix, T::DTYPE);
-    // SAFETY: operand and result hold as many entries, the mask has one for each of them; the result is the caller's alone.
-    unsafe { gpu.launch(name, (Source::Softmax, &function), kernel.geometry, &args) }
+    let (sizes, terms) = ([int(rows), int(n)], [mask, head, along]);
+    let run = |function: &str, geometry, args: &[&[Arg]]| {
+        let function = format!("softmax_{function}_{}", T::DTYPE);
+        // SAFETY: operand and result hold as many entries, the mask has one for each of them, `parts` two numbers for each block of a row; the
+        // result is the caller's alone.
+        unsafe { gpu.launch(name, (Source::Softmax, &function), geometry, &args.concat()) }
+    };
+    if !kernel.is_long() {
+        return run(kernel.suffix, kernel.geometry, &[&[from, to], &sizes, &[log(kind)], &terms]);
+    }
+    let parts = Parts::<T>::of(gpu, rows, n, 2)?;
+    let geometry = launch::crews(rows * parts.pieces);
+    if parts.found.is_some() {
+        run("parts", geometry, &[&[from], &sizes, &terms, &parts.args()])?;
+    }
+    run(kernel.suffix, geometry, &[&[from, to], &sizes, &[log(kind)], &terms, &parts.args()])
 }
 
 pub(crate) fn backward<T: Scalar>(
@@ -84,12 +119,21 @@ pub(crate) fn backward<T: Scalar>(
     let rows = y.len / n;
     let kernel = launch::row_kernel(size_of::<T>(), rows, n);
     let [y, dy, dx] = [y.cuda(name)?, dy.cuda(name)?, dx.at(0)].map(Arg::Pointer);
-    let function = format!("softmax_back_{}_{}", kernel.suffix, T::DTYPE);
-    // SAFETY: operands and result hold as many entries; the result is the caller's alone.
-    unsafe {
-        let args = [y, dy, dx, int(rows), int(n), log(kind)];
-        gpu.launch(name, (Source::Softmax, &function), kernel.geometry, &args)
+    let sizes = [int(rows), int(n), log(kind)];
+    let run = |function: &str, geometry, args: &[&[Arg]]| {
+        let function = format!("softmax_back_{function}_{}", T::DTYPE);
+        // SAFETY: operands and result hold as many entries, `parts` a number for each block of a row; the result is the caller's alone.
+        unsafe { gpu.launch(name, (Source::Softmax, &function), geometry, &args.concat()) }
+    };
+    if !kernel.is_long() {
+        return run(kernel.suffix, kernel.geometry, &[&[y, dy, dx], &sizes]);
     }
+    let parts = Parts::<T>::of(gpu, rows, n, 1)?;
+    let geometry = launch::crews(rows * parts.pieces);
+    if parts.found.is_some() {
+        run("parts", geometry, &[&[y, dy], &sizes, &parts.args()])?;
+    }
+    run(kernel.suffix, geometry, &[&[y, dy, dx], &sizes, &parts.args()])
 }
 
 /// Along the middle of `[before, n, after]`.

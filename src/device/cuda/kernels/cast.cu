@@ -120,37 +120,30 @@ static __device__ __forceinline__ u32 nearest(float x) {
     return (x != x ? bits | 0x400000u : bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
 }
 
-// The operand of a product, from 16-byte boundaries on: eight at a time.
+// The operand of a product, from 16-byte boundaries on: four at a time, as many as neighbours can read side by side.
 extern "C" __global__ void round_bf16(const float* source, unsigned short* out, i64 len) {
-    const i64 whole = len / 8;
+    const i64 whole = len / 4;
     for (i64 i = FIRST; i < whole; i += STEP) {
-        const float4 a = ((const float4*)source)[2 * i], b = ((const float4*)source)[2 * i + 1];
-        uint4 packed;
-        packed.x = nearest(a.x) | nearest(a.y) << 16;
-        packed.y = nearest(a.z) | nearest(a.w) << 16;
-        packed.z = nearest(b.x) | nearest(b.y) << 16;
-        packed.w = nearest(b.z) | nearest(b.w) << 16;
-        ((uint4*)out)[i] = packed;
+        const float4 four = ((const float4*)source)[i];
+        uint2 packed;
+        packed.x = nearest(four.x) | nearest(four.y) << 16;
+        packed.y = nearest(four.z) | nearest(four.w) << 16;
+        ((uint2*)out)[i] = packed;
     }
-    for (i64 i = 8 * whole + FIRST; i < len; i += STEP) out[i] = (unsigned short)nearest(source[i]);
+    for (i64 i = 4 * whole + FIRST; i < len; i += STEP) out[i] = (unsigned short)nearest(source[i]);
 }
 
-// The singles of what was kept in bf16, eight at a time.
+// The singles of what was kept in bf16, four at a time.
 extern "C" __global__ void widen_bf16(const unsigned short* source, float* out, i64 len) {
-    const i64 whole = len / 8;
+    const i64 whole = len / 4;
     for (i64 i = FIRST; i < whole; i += STEP) {
-        const uint4 packed = ((const uint4*)source)[i];
-        float4 a, b;
-        a.x = __uint_as_float(packed.x << 16);
-        a.y = __uint_as_float(packed.x & 0xffff0000u);
-        a.z = __uint_as_float(packed.y << 16);
-        a.w = __uint_as_float(packed.y & 0xffff0000u);
-        b.x = __uint_as_float(packed.z << 16);
-        b.y = __uint_as_float(packed.z & 0xffff0000u);
-        b.z = __uint_as_float(packed.w << 16);
-        b.w = __uint_as_float(packed.w & 0xffff0000u);
-        ((float4*)out)[2 * i] = a;
-        ((float4*)out)[2 * i + 1] = b;
+        const uint2 packed = ((const uint2*)source)[i];
+        float4 four;
+        four.x = __uint_as_float(packed.x << 16);
+        four.y = __uint_as_float(packed.x & 0xffff0000u);
+        four.z = __uint_as_float(packed.y << 16);
+        four.w = __uint_as_float(packed.y & 0xffff0000u);
+        ((float4*)out)[i] = four;
     }
-    for (i64 i = 8 * whole + FIRST; i < len; i += STEP) out[i] = __uint_as_float((u32)source[i] << 16);
+    for (i64 i = 4 * whole + FIRST; i < len; i += STEP) out[i] = __uint_as_float((u32)source[i] << 16);
 }

@@ -32,36 +32,17 @@ static __device__ __forceinline__ i64 items(i64 groups, i64 channels, i64 pieces
     return groups * pieces * ((channels + width - 1) / width);
 }
 
+// P entries side by side: one, or a pack.
 template <typename T, int P>
-struct Few {
+struct alignas(sizeof(T) * P) Few {
     T at[P];
 };
 
-// P entries, which lie at a multiple of 16 bytes where they are a pack.
 template <typename T, int P>
-static __device__ __forceinline__ Few<T, P> take(const T* from) {
-    Few<T, P> few;
-    if constexpr (P == PACK(T)) {
-        const Pack<T> pack = *(const Pack<T>*)from;
-#pragma unroll
-        for (int j = 0; j < P; ++j) few.at[j] = pack.at[j];
-    } else {
-        few.at[0] = *from;
-    }
-    return few;
-}
+static __device__ __forceinline__ Few<T, P> take(const T* from) { return *(const Few<T, P>*)from; }
 
 template <typename T, int P>
-static __device__ __forceinline__ void give(T* to, const Few<T, P>& few) {
-    if constexpr (P == PACK(T)) {
-        Pack<T> pack;
-#pragma unroll
-        for (int j = 0; j < P; ++j) pack.at[j] = few.at[j];
-        *(Pack<T>*)to = pack;
-    } else {
-        *to = few.at[0];
-    }
-}
+static __device__ __forceinline__ void give(T* to, const Few<T, P>& few) { *(Few<T, P>*)to = few; }
 
 // The same number P times where there is no vector.
 template <typename T, int P>
@@ -74,20 +55,20 @@ static __device__ __forceinline__ Few<T, P> take_or(const T* from, i64 at, T oth
 
 // Adds up over the rows of a block; every thread gets the sums of its channels. The whole block comes here.
 template <typename T, int P>
-static __device__ __forceinline__ void over_rows(T* mine, int lanes) {
-    __shared__ T sums[BLOCK][P];
-#pragma unroll
-    for (int j = 0; j < P; ++j) sums[threadIdx.x][j] = mine[j];
+static __device__ __forceinline__ void over_rows(Few<T, P>& mine, int lanes) {
+    __shared__ Few<T, P> sums[BLOCK];
+    sums[threadIdx.x] = mine;
     __syncthreads();
     for (int half = BLOCK / 2; half >= lanes; half /= 2) {
         if ((int)threadIdx.x < half) {
+            const Few<T, P> other = sums[threadIdx.x + half];
 #pragma unroll
-            for (int j = 0; j < P; ++j) sums[threadIdx.x][j] += sums[threadIdx.x + half][j];
+            for (int j = 0; j < P; ++j) mine.at[j] += other.at[j];
+            sums[threadIdx.x] = mine;
         }
         __syncthreads();
     }
-#pragma unroll
-    for (int j = 0; j < P; ++j) mine[j] = sums[threadIdx.x % lanes][j];
+    mine = sums[threadIdx.x % lanes];
     __syncthreads();
 }
 
@@ -96,24 +77,18 @@ template <typename T, int P>
 static __device__ __forceinline__ void squares(const T* x, T* partial, i64 groups, i64 rows, i64 channels, i64 pieces, int lanes) {
     for (i64 item = blockIdx.x; item < items(groups, channels, pieces, lanes * P); item += gridDim.x) {
         const Place here = place<P>(item, rows, channels, pieces, lanes);
-        T sum[P];
-#pragma unroll
-        for (int j = 0; j < P; ++j) sum[j] = 0;
+        Few<T, P> sum = {};
         if (here.inside) {
             const T* from = x + here.group * rows * channels + here.channel;
 #pragma unroll 4
             for (i64 row = here.first; row < here.end; row += here.step) {
                 const Few<T, P> few = take<T, P>(from + row * channels);
 #pragma unroll
-                for (int j = 0; j < P; ++j) sum[j] += few.at[j] * few.at[j];
+                for (int j = 0; j < P; ++j) sum.at[j] += few.at[j] * few.at[j];
             }
         }
-        over_rows<T, P>(sum, lanes);
-        if (here.inside && (int)threadIdx.x < lanes) {
-            T* to = partial + (here.piece * groups + here.group) * channels + here.channel;
-#pragma unroll
-            for (int j = 0; j < P; ++j) to[j] = sum[j];
-        }
+        over_rows(sum, lanes);
+        if (here.inside && (int)threadIdx.x < lanes) give(partial + (here.piece * groups + here.group) * channels + here.channel, sum);
     }
 }
 
@@ -123,9 +98,7 @@ static __device__ __forceinline__ void sums(const T* x, const T* shift, const T*
                                             i64 channels, i64 pieces, int lanes) {
     for (i64 item = blockIdx.x; item < items(groups, channels, pieces, lanes * P); item += gridDim.x) {
         const Place here = place<P>(item, rows, channels, pieces, lanes);
-        T plain[P], weighted[P];
-#pragma unroll
-        for (int j = 0; j < P; ++j) plain[j] = weighted[j] = 0;
+        Few<T, P> plain = {}, weighted = {};
         if (here.inside) {
             const i64 start = here.group * rows * channels + here.channel;
             const Few<T, P> moved = take_or<T, P>(shift, here.channel, (T)0);
@@ -134,20 +107,17 @@ static __device__ __forceinline__ void sums(const T* x, const T* shift, const T*
                 const Few<T, P> few = take<T, P>(x + start + row * channels), up = take<T, P>(dy + start + row * channels);
 #pragma unroll
                 for (int j = 0; j < P; ++j) {
-                    plain[j] += up.at[j];
-                    weighted[j] += up.at[j] * (few.at[j] - moved.at[j]);
+                    plain.at[j] += up.at[j];
+                    weighted.at[j] += up.at[j] * (few.at[j] - moved.at[j]);
                 }
             }
         }
-        over_rows<T, P>(plain, lanes);
-        over_rows<T, P>(weighted, lanes);
+        over_rows(plain, lanes);
+        over_rows(weighted, lanes);
         if (here.inside && (int)threadIdx.x < lanes) {
             const i64 to = here.piece * apart + here.group * channels + here.channel;
-#pragma unroll
-            for (int j = 0; j < P; ++j) {
-                first[to + j] = plain[j];
-                second[to + j] = weighted[j];
-            }
+            give(first + to, plain);
+            give(second + to, weighted);
         }
     }
 }
@@ -170,54 +140,46 @@ template <typename T, int P>
 static __device__ __forceinline__ void moments(const T* x, T* partial, i64 rows, i64 channels, i64 pieces, int lanes) {
     for (i64 item = blockIdx.x; item < items(1, channels, pieces, lanes * P); item += gridDim.x) {
         const Place here = place<P>(item, rows, channels, pieces, lanes);
-        T mean[P], square[P];
+        Few<T, P> mean = {}, square = {};
         i64 count = 0;
-#pragma unroll
-        for (int j = 0; j < P; ++j) mean[j] = square[j] = 0;
         const i64 start = here.first - threadIdx.x / lanes;
         const T* from = x + here.channel;
         for (i64 base = start; base < here.end; base += HELD * here.step) {
             const i64 rest = here.end - base;
             const i64 size = rest < HELD * here.step ? rest : HELD * here.step;
-            Few<T, P> held[HELD];
-            T sum[P], own[P];
-#pragma unroll
-            for (int j = 0; j < P; ++j) sum[j] = own[j] = 0;
+            Few<T, P> held[HELD], sum = {}, own = {};
 #pragma unroll
             for (int h = 0; h < HELD; ++h) {
                 const i64 row = base + threadIdx.x / lanes + h * here.step;
                 if (here.inside && row < here.end) {
                     held[h] = take<T, P>(from + row * channels);
 #pragma unroll
-                    for (int j = 0; j < P; ++j) sum[j] += held[h].at[j];
+                    for (int j = 0; j < P; ++j) sum.at[j] += held[h].at[j];
                 }
             }
-            over_rows<T, P>(sum, lanes);
+            over_rows(sum, lanes);
 #pragma unroll
-            for (int j = 0; j < P; ++j) sum[j] *= (T)1 / (T)size;
+            for (int j = 0; j < P; ++j) sum.at[j] *= (T)1 / (T)size;
 #pragma unroll
             for (int h = 0; h < HELD; ++h) {
                 const i64 row = base + threadIdx.x / lanes + h * here.step;
                 if (here.inside && row < here.end) {
 #pragma unroll
                     for (int j = 0; j < P; ++j) {
-                        const T apart = held[h].at[j] - sum[j];
-                        own[j] += apart * apart;
+                        const T apart = held[h].at[j] - sum.at[j];
+                        own.at[j] += apart * apart;
                     }
                 }
             }
-            over_rows<T, P>(own, lanes);
+            over_rows(own, lanes);
 #pragma unroll
-            for (int j = 0; j < P; ++j) join(mean[j], square[j], count, sum[j], own[j], size);
+            for (int j = 0; j < P; ++j) join(mean.at[j], square.at[j], count, sum.at[j], own.at[j], size);
             count += size;
         }
         if (here.inside && (int)threadIdx.x < lanes) {
             T* to = partial + here.piece * 2 * channels + here.channel;
-#pragma unroll
-            for (int j = 0; j < P; ++j) {
-                to[j] = mean[j];
-                to[channels + j] = square[j];
-            }
+            give(to, mean);
+            give(to + channels, square);
         }
     }
 }
@@ -271,7 +233,7 @@ static __device__ __forceinline__ void affine(const T* x, const T* shift, const 
             Few<T, P> few = take<T, P>(x + start + row * channels);
 #pragma unroll
             for (int j = 0; j < P; ++j) few.at[j] = (few.at[j] - moved.at[j]) * factor.at[j] + term.at[j];
-            give<T, P>(y + start + row * channels, few);
+            give(y + start + row * channels, few);
         }
     }
 }
@@ -293,7 +255,7 @@ static __device__ __forceinline__ void combine(const T* x, const T* dy, const T*
             const Few<T, P> up = take<T, P>(dy + start + row * channels);
 #pragma unroll
             for (int j = 0; j < P; ++j) few.at[j] = up.at[j] * factor.at[j] + ((few.at[j] - moved.at[j]) * slope.at[j] + term.at[j]);
-            give<T, P>(dx + start + row * channels, few);
+            give(dx + start + row * channels, few);
         }
     }
 }

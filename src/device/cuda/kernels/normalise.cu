@@ -69,11 +69,11 @@ static __device__ __forceinline__ void normalise_back(const T* x, const T* stati
                                                       i64 rows, int n, bool centre) {
     const bool whole = n % PACK(T) == 0 && aligned(x) && aligned(dy) && aligned(dx) && aligned(weight);
     const T share = (T)1 / (T)n;
-    T dw[K][PACK(T)], db[K][PACK(T)];
+    Pack<T> dw[K], db[K];
 #pragma unroll
     for (int k = 0; k < K; ++k) {
 #pragma unroll
-        for (int j = 0; j < PACK(T); ++j) dw[k][j] = db[k][j] = 0;
+        for (int j = 0; j < PACK(T); ++j) dw[k].at[j] = db[k].at[j] = 0;
     }
     for (i64 row = first_row<W>(); row < rows; row += row_step<W>()) {
         const i64 start = row * n;
@@ -99,8 +99,8 @@ static __device__ __forceinline__ void normalise_back(const T* x, const T* stati
                     if (i + j < n) {
                         normal[k].at[j] = (normal[k].at[j] - mean) * scale;
                         const T up = above[k].at[j];
-                        dw[k][j] += up * normal[k].at[j];
-                        db[k][j] += up;
+                        dw[k].at[j] += up * normal[k].at[j];
+                        db[k].at[j] += up;
                         const T g = weight ? up * factor.at[j] : up;
                         above[k].at[j] = g;
                         sum += g;
@@ -123,15 +123,13 @@ static __device__ __forceinline__ void normalise_back(const T* x, const T* stati
     }
     T* own = partial + (i64)blockIdx.x * 2 * n;
     if constexpr (W > 32) {
+        const bool packs = n % PACK(T) == 0;
 #pragma unroll
         for (int k = 0; k < K; ++k) {
             const int i = (k * W + member<W>()) * PACK(T);
-#pragma unroll
-            for (int j = 0; j < PACK(T); ++j) {
-                if (i + j < n) {
-                    own[i + j] = dw[k][j];
-                    own[n + i + j] = db[k][j];
-                }
+            if (i < n) {
+                store(own, i, n, packs, dw[k]);
+                store(own + n, i, n, packs, db[k]);
             }
         }
     } else {
@@ -149,8 +147,8 @@ static __device__ __forceinline__ void normalise_back(const T* x, const T* stati
                     }
 #pragma unroll
                     for (int j = 0; j < PACK(T); ++j) {
-                        w.at[j] += dw[k][j];
-                        b.at[j] += db[k][j];
+                        w.at[j] += dw[k].at[j];
+                        b.at[j] += db[k].at[j];
                     }
                     sums[0][pack] = w;
                     sums[1][pack] = b;

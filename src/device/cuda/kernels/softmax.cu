@@ -1,4 +1,4 @@
-// Softmax and its logarithm. A row is read once into registers and written once; rows beyond them are read three times.
+// Softmax and its logarithm. A row is read once into registers and written once; rows beyond them are read twice.
 
 // y = softmax(x + mask) of each row of n entries, or (log) its logarithm. The mask may be null; `head` gives where the mask of a row
 // begins, `along` how far its entries are apart.
@@ -60,25 +60,63 @@ static __device__ __forceinline__ void soften(const T* x, T* y, i64 rows, int n,
 
 FOR_ROWS(SOFTMAX)
 
-// Rows of any length, a block of 1024 threads each, in two readings.
+// Rows of any length, in two readings: `pieces` blocks of 1024 threads to a row, each for a stretch of it in whole lines of 128 bytes; the last ones
+// may have none. Where there are several, a launch before has left in `parts` what each of them finds in its stretch.
+struct Stretch {
+    i64 row, first, count;
+};
+
 template <typename T>
-static __device__ __forceinline__ void soften_long(const T* x, T* y, i64 rows, i64 n, bool log, const T* mask, const Nest& head, i64 along) {
+static __device__ __forceinline__ Stretch stretch(i64 item, i64 pieces, i64 n) {
+    const i64 line = 8 * PACK(T), each = ((n + line - 1) / line + pieces - 1) / pieces * line;
+    const i64 first = item % pieces * each, rest = n > first ? n - first : 0;
+    return {item / pieces, first, rest < each ? rest : each};
+}
+
+// The largest entry and the sum of each stretch, two numbers.
+template <typename T>
+static __device__ __forceinline__ void soften_parts(const T* x, i64 rows, i64 n, const T* mask, const Nest& head, i64 along, T* parts,
+                                                    i64 pieces) {
+    const bool whole = n % PACK(T) == 0 && aligned(x);
+    for (i64 item = blockIdx.x; item < rows * pieces; item += gridDim.x) {
+        const Stretch here = stretch<T>(item, pieces, n);
+        const T* term = mask ? mask + at(head, here.row) + here.first * along : mask;
+        const Softened<T> found = softened(x + here.row * n + here.first, term, along, here.count, whole, false);
+        if (threadIdx.x == 0) {
+            parts[2 * item] = found.most;
+            parts[2 * item + 1] = found.sum;
+        }
+    }
+}
+
+template <typename T>
+static __device__ __forceinline__ Softened<T> joined(const T* parts, i64 pieces) {
+    Softened<T> all = {minus_infinity<T>(), (T)0, (T)0};
+    for (i64 i = 0; i < pieces; ++i) all.most = larger_or_nan(all.most, parts[2 * i]);
+    for (i64 i = 0; i < pieces; ++i) all.sum += parts[2 * i + 1] * exponential(parts[2 * i] - all.most);
+    return all;
+}
+
+template <typename T>
+static __device__ __forceinline__ void soften_long(const T* x, T* y, i64 rows, i64 n, bool log, const T* mask, const Nest& head, i64 along,
+                                                   const T* parts, i64 pieces) {
     const T nothing = minus_infinity<T>();
     const bool whole = n % PACK(T) == 0 && aligned(x) && aligned(y);
-    for (i64 row = blockIdx.x; row < rows; row += gridDim.x) {
-        const T* from = x + row * n;
-        const T* term = mask ? mask + at(head, row) : mask;
-        const Softened<T> all = softened(from, term, along, n, whole, false);
+    for (i64 item = blockIdx.x; item < rows * pieces; item += gridDim.x) {
+        const Stretch here = stretch<T>(item, pieces, n);
+        const i64 start = here.row * n + here.first;
+        const T* term = mask ? mask + at(head, here.row) + here.first * along : mask;
+        const Softened<T> all = pieces > 1 ? joined(parts + 2 * here.row * pieces, pieces) : softened(x + start, term, along, n, whole, false);
         const bool empty = all.most == nothing;
         const T last = log ? logarithm(all.sum) : (T)1 / all.sum;
-        EACH_LONG(T, i, n) {
-            Pack<T> pack = load_long(from, term, along, i, n, whole);
+        EACH_LONG(T, i, here.count) {
+            Pack<T> pack = load_long(x + start, term, along, i, here.count, whole);
 #pragma unroll
             for (int j = 0; j < PACK(T); ++j) {
-                const T here = pack.at[j] - all.most;
-                pack.at[j] = empty ? (log ? nothing : (T)0) : log ? here - last : exponential(here) * last;
+                const T apart = pack.at[j] - all.most;
+                pack.at[j] = empty ? (log ? nothing : (T)0) : log ? apart - last : exponential(apart) * last;
             }
-            store(y + row * n, i, n, whole, pack);
+            store(y + start, i, here.count, whole, pack);
         }
     }
 }
@@ -125,28 +163,51 @@ static __device__ __forceinline__ void soften_back(const T* y, const T* dy, T* d
 
 FOR_ROWS(SOFTMAX_BACK)
 
+// What dy says along n entries: sum(y dy), or sum(dy) for the logarithm. Of all threads of a block of 1024.
 template <typename T>
-static __device__ __forceinline__ void soften_back_long(const T* y, const T* dy, T* dx, i64 rows, i64 n, bool log) {
-    const bool whole = n % PACK(T) == 0 && aligned(y) && aligned(dy) && aligned(dx);
-    for (i64 row = blockIdx.x; row < rows; row += gridDim.x) {
-        const i64 start = row * n;
-        T sum = 0;
-        EACH_LONG(T, i, n) {
-            const Pack<T> up = load(dy + start, i, n, whole, (T)0);
-            Pack<T> here = up;
-            if (!log) here = load(y + start, i, n, whole, (T)0);
+static __device__ __forceinline__ T slope(const T* y, const T* dy, i64 n, bool log, bool whole) {
+    T sum = 0;
+    EACH_LONG(T, i, n) {
+        const Pack<T> up = load(dy, i, n, whole, (T)0);
+        Pack<T> here = up;
+        if (!log) here = load(y, i, n, whole, (T)0);
 #pragma unroll
-            for (int j = 0; j < PACK(T); ++j) sum += log ? up.at[j] : here.at[j] * up.at[j];
+        for (int j = 0; j < PACK(T); ++j) sum += log ? up.at[j] : here.at[j] * up.at[j];
+    }
+    return sum_of_all<1024>(sum);
+}
+
+template <typename T>
+static __device__ __forceinline__ void soften_back_parts(const T* y, const T* dy, i64 rows, i64 n, bool log, T* parts, i64 pieces) {
+    const bool whole = n % PACK(T) == 0 && aligned(y) && aligned(dy);
+    for (i64 item = blockIdx.x; item < rows * pieces; item += gridDim.x) {
+        const Stretch here = stretch<T>(item, pieces, n);
+        const i64 start = here.row * n + here.first;
+        const T sum = slope(y + start, dy + start, here.count, log, whole);
+        if (threadIdx.x == 0) parts[item] = sum;
+    }
+}
+
+template <typename T>
+static __device__ __forceinline__ void soften_back_long(const T* y, const T* dy, T* dx, i64 rows, i64 n, bool log, const T* parts, i64 pieces) {
+    const bool whole = n % PACK(T) == 0 && aligned(y) && aligned(dy) && aligned(dx);
+    for (i64 item = blockIdx.x; item < rows * pieces; item += gridDim.x) {
+        const Stretch here = stretch<T>(item, pieces, n);
+        const i64 start = here.row * n + here.first;
+        T sum = 0;
+        if (pieces > 1) {
+            for (i64 i = 0; i < pieces; ++i) sum += parts[here.row * pieces + i];
+        } else {
+            sum = slope(y + start, dy + start, n, log, whole);
         }
-        sum = sum_of_all<1024>(sum);
-        EACH_LONG(T, i, n) {
-            Pack<T> here = load(y + start, i, n, whole, (T)0);
-            const Pack<T> up = load(dy + start, i, n, whole, (T)0);
+        EACH_LONG(T, i, here.count) {
+            Pack<T> made = load(y + start, i, here.count, whole, (T)0);
+            const Pack<T> up = load(dy + start, i, here.count, whole, (T)0);
 #pragma unroll
             for (int j = 0; j < PACK(T); ++j) {
-                here.at[j] = log ? up.at[j] - exponential(here.at[j]) * sum : here.at[j] * (up.at[j] - sum);
+                made.at[j] = log ? up.at[j] - exponential(made.at[j]) * sum : made.at[j] * (up.at[j] - sum);
             }
-            store(dx + start, i, n, whole, here);
+            store(dx + start, i, here.count, whole, made);
         }
     }
 }
@@ -185,12 +246,21 @@ static __device__ void soften_columns_back(const T* y, const T* dy, T* dx, i64 c
 
 #define SOFTMAX_REST(name, T)                                                                                                    \
     extern "C" __global__ void __launch_bounds__(1024)                                                                           \
-        softmax_long_##name(const T* x, T* y, i64 rows, i64 n, i64 log, const T* mask, Nest head, i64 along) {                    \
-        soften_long<T>(x, y, rows, n, log, mask, head, along);                                                                   \
+        softmax_parts_##name(const T* x, i64 rows, i64 n, const T* mask, Nest head, i64 along, T* parts, i64 pieces) {            \
+        soften_parts<T>(x, rows, n, mask, head, along, parts, pieces);                                                           \
     }                                                                                                                            \
     extern "C" __global__ void __launch_bounds__(1024)                                                                           \
-        softmax_back_long_##name(const T* y, const T* dy, T* dx, i64 rows, i64 n, i64 log) {                                      \
-        soften_back_long<T>(y, dy, dx, rows, n, log);                                                                            \
+        softmax_long_##name(const T* x, T* y, i64 rows, i64 n, i64 log, const T* mask, Nest head, i64 along, const T* parts,      \
+                            i64 pieces) {                                                                                        \
+        soften_long<T>(x, y, rows, n, log, mask, head, along, parts, pieces);                                                    \
+    }                                                                                                                            \
+    extern "C" __global__ void __launch_bounds__(1024)                                                                           \
+        softmax_back_parts_##name(const T* y, const T* dy, i64 rows, i64 n, i64 log, T* parts, i64 pieces) {                      \
+        soften_back_parts<T>(y, dy, rows, n, log, parts, pieces);                                                                \
+    }                                                                                                                            \
+    extern "C" __global__ void __launch_bounds__(1024)                                                                           \
+        softmax_back_long_##name(const T* y, const T* dy, T* dx, i64 rows, i64 n, i64 log, const T* parts, i64 pieces) {          \
+        soften_back_long<T>(y, dy, dx, rows, n, log, parts, pieces);                                                             \
     }                                                                                                                            \
     extern "C" __global__ void softmax_columns_##name(const T* x, T* y, i64 columns, i64 n, i64 after, i64 log) {                  \
         soften_columns<T>(x, y, columns, n, after, log);                                                                         \
