@@ -53,6 +53,10 @@ extern "C" __global__ void non_negative_rows(const double* m, const double* h, c
     }
 }
 
+// Where column j of a lower triangle begins that is written column by column, so that lanes of neighbouring rows read side by side: its row i is i
+// further, from j on.
+static __device__ __forceinline__ i64 column_of(i64 rank, i64 j) { return j * (2 * rank - j - 1) / 2; }
+
 // By Cholesky, column by column, over a copy of the matrix in lower triangles; components without a pivot of their own stay as they start.
 extern "C" __global__ void free_rows(const double* m, const double* h, const double* start, double* triangles, double* rest, double* out,
                                      i64 rows, i64 rank, i64 own, double cut) {
@@ -62,40 +66,41 @@ extern "C" __global__ void free_rows(const double* m, const double* h, const dou
         double *l = triangles + row * packed, *left = rest + row * rank, *a = out + row * rank;
         begin(m + row * rank, matrix, start + row * rank, left, rank, own);
         for (i64 i = lane; i < rank; i += 32) {
-            for (i64 j = 0; j <= i; ++j) l[i * (i + 1) / 2 + j] = entry(matrix, own, rank, i, j);
+            for (i64 j = 0; j <= i; ++j) l[column_of(rank, j) + i] = entry(matrix, own, rank, i, j);
         }
         for (i64 j = 0; j < rank; ++j) {
+            double* column = l + column_of(rank, j);
             double pivot = 0.0;
-            if (lane == j % 32) pivot = l[j * (j + 1) / 2 + j];
+            if (lane == j % 32) pivot = column[j];
             pivot = from_lane(pivot, j);
             const bool kept = pivot > cut * entry(matrix, own, rank, j, j);
             const double root = kept ? sqrt(pivot) : 0.0;
-            for (i64 i = j + (lane - j % 32 + 32) % 32; i < rank; i += 32) {
-                double* at = l + i * (i + 1) / 2 + j;
-                *at = !kept ? 0.0 : i == j ? root : *at / root;
-            }
+            for (i64 i = j + (lane - j % 32 + 32) % 32; i < rank; i += 32) column[i] = !kept ? 0.0 : i == j ? root : column[i] / root;
             if (!kept) continue;
             for (i64 c = j + 1; c < rank; ++c) {
-                const double factor = from_lane(lane == c % 32 ? l[c * (c + 1) / 2 + j] : 0.0, c);
-                for (i64 i = c + (lane - c % 32 + 32) % 32; i < rank; i += 32) l[i * (i + 1) / 2 + c] -= l[i * (i + 1) / 2 + j] * factor;
+                const double factor = from_lane(lane == c % 32 ? column[c] : 0.0, c);
+                double* later = l + column_of(rank, c);
+                for (i64 i = c + (lane - c % 32 + 32) % 32; i < rank; i += 32) later[i] -= column[i] * factor;
             }
         }
         for (i64 j = 0; j < rank; ++j) {
+            const double* column = l + column_of(rank, j);
             double found = 0.0;
             if (lane == j % 32) {
-                const double pivot = l[j * (j + 1) / 2 + j];
+                const double pivot = column[j];
                 found = pivot > 0.0 ? left[j] / pivot : 0.0;
                 left[j] = found;
             }
             found = from_lane(found, j);
-            for (i64 i = j + 1 + (lane - (j + 1) % 32 + 32) % 32; i < rank; i += 32) left[i] -= l[i * (i + 1) / 2 + j] * found;
+            for (i64 i = j + 1 + (lane - (j + 1) % 32 + 32) % 32; i < rank; i += 32) left[i] -= column[i] * found;
         }
         for (i64 j = rank - 1; j >= 0; --j) {
+            const double* column = l + column_of(rank, j);
             double sum = 0.0;
-            for (i64 i = j + 1 + (lane - (j + 1) % 32 + 32) % 32; i < rank; i += 32) sum += l[i * (i + 1) / 2 + j] * left[i];
+            for (i64 i = j + 1 + (lane - (j + 1) % 32 + 32) % 32; i < rank; i += 32) sum += column[i] * left[i];
             sum = sum_of_all<32>(sum);
             if (lane == j % 32) {
-                const double pivot = l[j * (j + 1) / 2 + j];
+                const double pivot = column[j];
                 left[j] = pivot > 0.0 ? (left[j] - sum) / pivot : 0.0;
                 a[j] = start[row * rank + j] + left[j];
             }

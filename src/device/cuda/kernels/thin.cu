@@ -15,10 +15,13 @@ struct Thin {
 
 #define TILE 256
 #define DEPTH 8
-// A row of the tile in shared memory, so that the lanes of a transposed store meet different banks.
+// A row of the tile in shared memory, so that the lanes of a transposed store meet different banks. The weights' rows have a pack more for the
+// same reason.
 #define WIDTH (TILE + 4)
+#define PADDED(R) ((R) + 4)
 
-// A thread has M x N results, M / 4 packs of rows ROWS packs apart.
+// A thread has M x N results, M / 4 packs of rows ROWS packs apart and N / 4 packs of columns GROUPS packs apart: neighbours read and write
+// neighbouring packs.
 template <int M, int N, int R>
 struct Crew {
     static constexpr int GROUPS = R / N, ROWS = TILE / M, THREADS = GROUPS * ROWS;
@@ -75,7 +78,7 @@ static __device__ __forceinline__ void thin(const float* a, const float* b, floa
     constexpr int T = Shape::THREADS;
     static_assert(T % 64 == 0 && T % R == 0, "what a thread brings lies at even distances");
     __shared__ Pack<float> tile[2][DEPTH][WIDTH / 4];
-    __shared__ Pack<float> weights[2][DEPTH * R / 4];
+    __shared__ Pack<float> weights[2][DEPTH * PADDED(R) / 4];
     const int me = threadIdx.x, group = me % Shape::GROUPS, rows = me / Shape::GROUPS;
     const i64 tiles = (p.m + TILE - 1) / TILE, block = blockIdx.x;
     const i64 first = block % tiles * TILE, piece = block / tiles % p.pieces, product = block / tiles / p.pieces;
@@ -142,7 +145,7 @@ static __device__ __forceinline__ void thin(const float* a, const float* b, floa
 #pragma unroll
         for (int i = 0; i < Shape::WEIGHTS; ++i) {
             if (DEPTH * R % T == 0 || me + i * T < DEPTH * R) {
-                const int place = (wk + i * next_k) * R + wj + i * next_j;
+                const int place = (wk + i * next_k) * PADDED(R) + wj + i * next_j;
                 weights[to][place / 4].at[place % 4] = coming_weights[i];
             }
         }
@@ -162,7 +165,7 @@ static __device__ __forceinline__ void thin(const float* a, const float* b, floa
 #pragma unroll
             for (int i = 0; i < M / 4; ++i) x[i] = tile[now][k][rows + i * Shape::ROWS];
 #pragma unroll
-            for (int j = 0; j < N / 4; ++j) w[j] = weights[now][k * (R / 4) + group * (N / 4) + j];
+            for (int j = 0; j < N / 4; ++j) w[j] = weights[now][k * (PADDED(R) / 4) + group + j * Shape::GROUPS];
 #pragma unroll
             for (int i = 0; i < M; ++i) {
 #pragma unroll
@@ -179,7 +182,7 @@ static __device__ __forceinline__ void thin(const float* a, const float* b, floa
     for (int i = 0; i < M; i += 4) {
 #pragma unroll
         for (int j = 0; j < N; j += 4) {
-            put<M, N>(sums, i, j, c, p, alpha, first + (rows + i / 4 * Shape::ROWS) * 4, group * N + j);
+            put<M, N>(sums, i, j, c, p, alpha, first + (rows + i / 4 * Shape::ROWS) * 4, (group + j / 4 * Shape::GROUPS) * 4);
         }
     }
 }
