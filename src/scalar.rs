@@ -85,6 +85,13 @@ pub trait Scalar: Element + Float + FloatConst + NumAssign + std::iter::Sum + se
     fn f64(self) -> f64;
 }
 
+/// The exponent of the power of two below a size, by which every `T` can be multiplied and divided; 0 for zero and NaN. Near the ends of
+/// the range it is that of a power further in.
+pub(crate) fn exponent<T: Scalar>(size: f64) -> i32 {
+    let most = if T::DTYPE == DType::F64 { 1000.0 } else { 120.0 };
+    if size == 0.0 { 0 } else { size.log2().floor().clamp(-most, most) as i32 }
+}
+
 pub(crate) mod sealed {
     use super::*;
 

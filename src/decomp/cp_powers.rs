@@ -1,14 +1,10 @@
 //! CP tensors whose parts are much larger or smaller than they are together: products of some of their columns leave the range of
 //! numbers, the product of all does not. Columns and weights are multiplied with powers of two first, which is exact.
 
-use super::{
-    cp::Cp,
-    scale::{exponent, times_power},
-    tucker::unit_columns,
-};
+use super::{cp::Cp, scale::times_power, tucker::unit_columns};
 use crate::{
     error::Result,
-    scalar::{DType, Scalar},
+    scalar::{DType, Scalar, exponent},
     tensor::Tensor,
 };
 use ndarray::{Dimension, Ix2};
@@ -29,11 +25,7 @@ impl Powers {
     }
 
     fn of<T: Scalar, D: Dimension>(cp: &Cp<T, D>) -> Result<Self> {
-        // Twice this is still a power between the least and the largest number.
-        let bound = if T::DTYPE == DType::F64 { 1000 } else { 120 };
-        let exponents = |sizes: &[T]| -> Vec<i32> {
-            sizes.iter().map(|size| exponent(size.f64().abs()).clamp(-bound, bound)).collect()
-        };
+        let exponents = |sizes: &[T]| sizes.iter().map(|size| exponent::<T>(size.f64().abs())).collect::<Vec<i32>>();
         let weights = cp.weights().to_vec()?;
         let mut zero: Vec<bool> = weights.iter().map(|w| w.is_zero()).collect();
         let mut factors = Vec::with_capacity(cp.factors().len());

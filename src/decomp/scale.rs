@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, ErrorKind, Result},
-    scalar::{DType, Scalar},
+    scalar::{DType, Scalar, exponent},
     tensor::Tensor,
 };
 use ndarray::Dimension;
@@ -13,7 +13,7 @@ pub(super) fn unit<T: Scalar>(norm: f64) -> f64 {
     if norm == 0.0 || !norm.is_finite() || (1.0 / most..=most).contains(&norm) {
         return 1.0;
     }
-    2f64.powi(norm.log2().floor() as i32).max(T::min_positive_value().f64())
+    2f64.powi(exponent::<T>(norm))
 }
 
 /// X divided by such a unit; X itself for 1.
@@ -31,11 +31,6 @@ pub(super) fn check_norm<T: Scalar, D: Dimension>(operation: &'static str, x: &T
     Err(Error::new(ErrorKind::Value, operation, message))
 }
 
-/// The exponent of a power of two near a size, by which every double can be multiplied and divided; 0 for zero and NaN.
-pub(super) fn exponent(size: f64) -> i32 {
-    if size == 0.0 { 0 } else { size.log2().floor().clamp(-1000.0, 1000.0) as i32 }
-}
-
 /// A number times a power of two, which need not be a double itself.
 pub(super) fn times_power(mut x: f64, mut exponent: i32) -> f64 {
     while exponent != 0 {
@@ -50,7 +45,7 @@ pub(super) fn times_power(mut x: f64, mut exponent: i32) -> f64 {
 pub(super) fn product(numbers: impl IntoIterator<Item = f64>) -> f64 {
     let (mut share, mut power) = (1.0, 0);
     for x in numbers {
-        let own = exponent(x.abs());
+        let own = exponent::<f64>(x.abs());
         share *= times_power(x, -own);
         power += own;
     }

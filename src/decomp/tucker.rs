@@ -1,11 +1,11 @@
 //! The Tucker format: a core seen through one matrix per mode.
 
-use super::scale::{exponent, times_power, unit};
+use super::scale::{times_power, unit};
 use crate::{
     algebra::{MultiMode, gram, inner},
     device::{columns, gram::Precision, layout::checked_len, reduce::in_range},
     error::{Error, ErrorKind, Result},
-    scalar::{DType, Scalar},
+    scalar::{DType, Scalar, exponent},
     tensor::{Part, Tensor, resolved},
 };
 use ndarray::{Dimension, Ix2, IxDyn, SliceArg};
@@ -239,7 +239,7 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
         let core = self.core.cast::<f64>()?;
         let factors: Vec<Tensor<f64, Ix2>> = self.factors.iter().map(Tensor::cast).collect::<Result<_>>()?;
         let sizes = std::iter::once(core.max_abs()).chain(factors.iter().map(Tensor::max_abs));
-        let powers: Vec<i32> = sizes.map(|size| size.map(exponent)).collect::<Result<_>>()?;
+        let powers: Vec<i32> = sizes.map(|size| size.map(exponent::<f64>)).collect::<Result<_>>()?;
         if 2 * powers.iter().map(|power| power.abs()).sum::<i32>() <= 900 {
             return Ok((Tucker::new(core, factors)?, 0));
         }

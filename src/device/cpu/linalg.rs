@@ -5,7 +5,7 @@ use super::Cpu;
 use crate::{
     device::{Device, layout::Layout, linalg::Placed, storage::Storage},
     error::{Error, ErrorKind, Result},
-    scalar::Scalar,
+    scalar::{Scalar, exponent},
 };
 use faer::{
     Conj, Mat, MatRef, Par,
@@ -56,8 +56,7 @@ fn scaled<T: Scalar>(a: MatRef<'_, T>) -> Option<(Mat<T>, T)> {
     if normal || !num_traits::Float::is_finite(largest) {
         return None;
     }
-    // One over a smaller power is infinite.
-    let unit = T::of(2f64.powi(largest.f64().log2().floor() as i32).max(T::min_positive_value().f64()));
+    let unit = T::of(2f64.powi(exponent::<T>(largest.f64())));
     Some((Mat::from_fn(m, n, |i, j| a[(i, j)] / unit), unit))
 }
 
