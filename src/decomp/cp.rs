@@ -2,14 +2,16 @@
 
 use super::{
     scale::{product, times_power},
-    tucker::{a_number, check_index, column_signs, relative_residual, unit_columns, write_sizes, write_summary},
+    tucker::{
+        a_number, check_index, column_signs, picked_rows, relative_residual, unit_columns, write_sizes, write_summary,
+    },
 };
 use crate::{
     algebra::{hadamard, khatri_rao},
     device::layout::checked_len,
     error::{Error, Result},
     scalar::Scalar,
-    tensor::{Part, Tensor, resolved},
+    tensor::{Tensor, resolved},
 };
 use ndarray::{Dimension, Ix1, Ix2, IxDyn, SliceArg};
 use std::{fmt, marker::PhantomData};
@@ -135,26 +137,22 @@ impl<T: Scalar, D: Dimension> Cp<T, D> {
     /// # Errors
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) where an index lies outside or no mode is left.
     pub fn slice<I: SliceArg<D>>(&self, part: I) -> Result<Cp<T, I::OutDim>> {
-        let mut weights = self.weights.clone();
-        let mut factors = Vec::new();
-        let mut mode = 0;
-        for part in resolved(part.as_ref(), &self.shape)? {
-            match part {
-                Part::New => {
-                    factors.push(Tensor::ones([1, self.rank()])?.to_device(weights.device())?);
-                }
-                Part::Index(i) => {
-                    weights = weights.mul(&self.factors[mode].index_mode(0, i)?)?;
-                    mode += 1;
-                }
-                Part::Range(range, step) => {
-                    factors.push(self.factors[mode].stepped_rows(range, step)?);
-                    mode += 1;
-                }
-            }
-        }
-        if factors.is_empty() {
+        let new = Tensor::ones([1, self.rank()])?.to_device(self.weights.device())?;
+        let (factors, stays) = picked_rows(&self.factors, resolved(part.as_ref(), &self.shape)?, &new)?;
+        if !stays.contains(&true) {
             return Err(Error::shape("Cp::slice", "every mode is indexed, which leaves a number; use get"));
+        }
+        let mut picked: Cp<T> = Cp::new(self.weights.clone(), factors)?;
+        if stays.contains(&false) {
+            picked = picked.evened()?;
+        }
+        let (mut weights, rows) = picked.into_parts();
+        let mut factors = Vec::new();
+        for (rows, stays) in rows.into_iter().zip(stays) {
+            match stays {
+                true => factors.push(rows),
+                false => weights = weights.mul(&rows.index_mode(0, 0)?)?,
+            }
         }
         Cp::new(weights, factors)
     }

@@ -42,7 +42,6 @@
 
 mod cp;
 mod cp_als;
-mod cp_powers;
 mod cp_sweep;
 mod fit;
 mod halves;
@@ -53,6 +52,7 @@ mod missing;
 mod non_negative_sweep;
 mod non_negative_tucker;
 mod normal;
+mod powers;
 mod scale;
 mod st_hosvd;
 mod stored;

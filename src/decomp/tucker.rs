@@ -5,7 +5,7 @@ use crate::{
     algebra::{MultiMode, gram, inner},
     device::{columns, gram::Precision, layout::checked_len, reduce::in_range},
     error::{Error, ErrorKind, Result},
-    scalar::{DType, Scalar, exponent},
+    scalar::{DType, Scalar},
     tensor::{Part, Tensor, resolved},
 };
 use ndarray::{Dimension, Ix2, IxDyn, SliceArg};
@@ -120,7 +120,8 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
     /// [`ErrorKind::Memory`] where the shape overflows or the device is full.
     pub fn reconstruct(&self) -> Result<Tensor<T, D>> {
         checked_len("Tucker::reconstruct", &self.shape)?;
-        self.core.multi_mode_product(&self.factors, MultiMode::default())
+        let even = self.evened()?;
+        even.core.multi_mode_product(&even.factors, MultiMode::default())
     }
 
     /// Part of the tensor, still in Tucker form: rows of the factors are picked, the whole is never formed.
@@ -139,24 +140,22 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
     /// # Errors
     /// [`ErrorKind::Shape`] where an index lies outside.
     pub fn slice<I: SliceArg<D>>(&self, part: I) -> Result<Tucker<T, I::OutDim>> {
+        let parts = resolved(part.as_ref(), &self.shape)?;
         let mut core = self.core.to_dyn();
+        for mode in (0..parts.len()).filter(|&mode| matches!(parts[mode], Part::New)) {
+            core = core.insert_mode(mode)?;
+        }
+        let (factors, stays) = picked_rows(&self.factors, parts, &Tensor::ones([1, 1])?.to_device(core.device())?)?;
+        let mut picked = Tucker::new(core, factors)?;
+        if stays.contains(&false) {
+            picked = picked.evened()?;
+        }
+        let (mut core, rows) = picked.into_parts();
         let mut factors = Vec::new();
-        let mut mode = 0;
-        for part in resolved(part.as_ref(), &self.shape)? {
-            match part {
-                Part::New => {
-                    core = core.insert_mode(factors.len())?;
-                    factors.push(Tensor::ones([1, 1])?.to_device(self.core.device())?);
-                }
-                Part::Index(i) => {
-                    let row = self.factors[mode].index_mode(0, i)?;
-                    core = core.mode_product_vector(factors.len(), &row)?;
-                    mode += 1;
-                }
-                Part::Range(range, step) => {
-                    factors.push(self.factors[mode].stepped_rows(range, step)?);
-                    mode += 1;
-                }
+        for (rows, stays) in rows.into_iter().zip(stays) {
+            match stays {
+                true => factors.push(rows),
+                false => core = core.mode_product_vector(factors.len(), &rows.index_mode(0, 0)?)?,
             }
         }
         Tucker::new(core.into_order()?, factors)
@@ -168,11 +167,9 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
     /// [`ErrorKind::Shape`] where the index lies outside.
     pub fn get(&self, index: &[usize]) -> Result<T> {
         check_index("Tucker::get", index, &self.shape)?;
-        let mut rest = self.core.to_dyn();
-        for (&i, factor) in index.iter().zip(&self.factors) {
-            rest = rest.mode_product_vector(0, &factor.index_mode(0, i)?)?;
-        }
-        rest.get(&[])
+        let rows = index.iter().zip(&self.factors).map(|(&i, factor)| factor.narrow(0, i..i + 1));
+        let entry = Self::new(self.core.clone(), rows.collect::<Result<_>>()?)?;
+        entry.reconstruct()?.get(&vec![0; index.len()])
     }
 
     /// The Frobenius norm, without forming the tensor.
@@ -180,21 +177,17 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
     /// # Errors
     /// Only where a device fails.
     pub fn norm(&self) -> Result<f64> {
-        let (level, power) = self.levelled()?;
-        let squares = level.inner_in_range(&level)?;
-        if in_range(squares) {
-            return Ok(times_power(squares.sqrt(), power));
+        let (mut level, mut power) = self.levelled(false)?;
+        let mut squares = level.inner_in_range(&level)?;
+        if !in_range(squares) {
+            (level, power) = self.levelled(true)?;
+            squares = level.inner_in_range(&level)?;
         }
-        // Out of range, zero, or cancelled: again with columns of norm 1 and a core whose largest entry is about 1.
-        let normalized = level.normalize()?;
-        let largest = normalized.core.max_abs()?;
-        if largest == 0.0 || !largest.is_finite() {
-            return Ok(times_power(largest, power));
+        if squares.is_nan() {
+            return self.normalize()?.core.max_abs();
         }
-        let unit = largest.max(f64::MIN_POSITIVE);
-        let scaled = normalized.scale_core(1.0 / unit)?;
-        let squares = scaled.inner_in_range(&scaled)?;
-        Ok(if squares < 0.0 { 0.0 } else { times_power(squares.sqrt() * unit, power) })
+        // Below zero is what rounding leaves of terms that cancel.
+        Ok(times_power(squares.max(0.0).sqrt(), power))
     }
 
     /// The same with every entry of the core times a number.
@@ -220,7 +213,7 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
             let message = format!("shapes {:?} and {:?} differ", self.shape, other.shape);
             return Err(Error::shape("Tucker::inner", message));
         }
-        let ((a, power), (b, other_power)) = (self.levelled()?, other.levelled()?);
+        let ((a, power), (b, other_power)) = (self.levelled(false)?, other.levelled(false)?);
         Ok(times_power(a.inner_in_range(&b)?, power + other_power))
     }
 
@@ -231,21 +224,6 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
             seen = seen.mode_product(mode, &a.t().matmul(b)?)?;
         }
         inner(&self.core.to_dyn(), &seen)
-    }
-
-    /// The tensor divided by a power of two, and its exponent: in doubles, since the terms of inner products may cancel, and with factors
-    /// whose products stay in their range. Nothing is rounded.
-    fn levelled(&self) -> Result<(Tucker<f64, D>, i32)> {
-        let core = self.core.cast::<f64>()?;
-        let factors: Vec<Tensor<f64, Ix2>> = self.factors.iter().map(Tensor::cast).collect::<Result<_>>()?;
-        let sizes = std::iter::once(core.max_abs()).chain(factors.iter().map(Tensor::max_abs));
-        let powers: Vec<i32> = sizes.map(|size| size.map(exponent::<f64>)).collect::<Result<_>>()?;
-        if 2 * powers.iter().map(|power| power.abs()).sum::<i32>() <= 900 {
-            return Ok((Tucker::new(core, factors)?, 0));
-        }
-        let factors = factors.iter().zip(&powers[1..]).map(|(factor, &power)| factor.scale(times_power(1.0, -power)));
-        let level = Tucker::new(core.scale(times_power(1.0, -powers[0]))?, factors.collect::<Result<_>>()?)?;
-        Ok((level, powers.iter().sum()))
     }
 
     /// ||X - X'|| / ||X||, measured on the residual, slab by slab: X' is never whole in memory. 0 where both are zero,
@@ -259,7 +237,7 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
             let message = format!("a decomposition of shape {:?} for a tensor of shape {:?}", self.shape, x.shape());
             return Err(Error::shape("Tucker::relative_error", message));
         }
-        a_number(x, self.error(x)?)
+        a_number(x, self.evened()?.error(x)?)
     }
 
     /// The same for a shape that fits; NaN where it is no number.
@@ -289,9 +267,9 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
     /// # Errors
     /// [`ErrorKind::Value`] where a factor is not finite.
     pub fn orthogonalize(&self) -> Result<Self> {
-        let mut core = self.core.clone();
-        let mut factors = Vec::with_capacity(self.factors.len());
-        for (mode, factor) in self.factors.iter().enumerate() {
+        let Self { mut core, factors: columns, .. } = self.evened()?;
+        let mut factors = Vec::with_capacity(columns.len());
+        for (mode, factor) in columns.iter().enumerate() {
             let qr = factor.qr()?;
             core = core.mode_product(mode, &qr.r)?;
             factors.push(qr.q);
@@ -325,9 +303,9 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
     /// # Errors
     /// Only where a device fails.
     pub fn normalize(&self) -> Result<Self> {
-        let mut core = self.core.clone();
-        let mut factors = Vec::with_capacity(self.factors.len());
-        for (mode, factor) in self.factors.iter().enumerate() {
+        let Self { mut core, factors: columns, .. } = self.evened()?;
+        let mut factors = Vec::with_capacity(columns.len());
+        for (mode, factor) in columns.iter().enumerate() {
             let (columns, norms) = unit_columns(factor)?;
             let mut sizes = vec![1; core.order()];
             sizes[mode] = norms.shape()[1];
@@ -383,6 +361,26 @@ pub(super) fn check_index(operation: &'static str, index: &[usize], shape: &[usi
         return Ok(());
     }
     Err(Error::new(ErrorKind::Shape, operation, format!("index {index:?} does not lie in shape {shape:?}")))
+}
+
+/// The rows of factors that the parts of a slice pick, one row for an index, and whether the mode stays. A mode that is put in has the rows
+/// given for it.
+pub(super) fn picked_rows<T: Scalar>(
+    factors: &[Tensor<T, Ix2>],
+    parts: Vec<Part>,
+    new: &Tensor<T, Ix2>,
+) -> Result<(Vec<Tensor<T, Ix2>>, Vec<bool>)> {
+    let stays = parts.iter().map(|part| !matches!(part, Part::Index(_))).collect();
+    let mut mode = 0;
+    let rows = parts.into_iter().map(|part| {
+        mode += usize::from(!matches!(part, Part::New));
+        match part {
+            Part::New => Ok(new.clone()),
+            Part::Index(i) => factors[mode - 1].narrow(0, i..i + 1),
+            Part::Range(range, step) => factors[mode - 1].stepped_rows(range, step),
+        }
+    });
+    Ok((rows.collect::<Result<_>>()?, stays))
 }
 
 /// `1 x R`: for each column of a matrix the sign of its entry of largest absolute value (1 for a zero column).

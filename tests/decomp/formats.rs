@@ -225,6 +225,85 @@ fn parts_of_sizes_that_make_up_for_each_other() {
     assert_eq!(huge(f64::INFINITY).norm().unwrap(), f64::INFINITY);
 }
 
+/// Every column has a size of its own, which the core or the weights make up for.
+#[test]
+fn columns_of_sizes_that_make_up_for_each_other() {
+    fn columns<T: Scalar>(size: f64) {
+        let mut operands = Operands::new(11, 1);
+        operands.integers = false;
+        let shape = [3, 4, 5];
+        let t = draw_tucker::<T>(&mut operands, &shape);
+        let cp = draw_cp::<T>(&mut operands, &shape);
+        // Powers of two: nothing is rounded.
+        let size = 2f64.powi(size.log2() as i32);
+        let sizes = |columns: usize, up: usize| -> Tensor<T, Ix2> {
+            Tensor::from_fn([1, columns], |i| T::of(if (i[1] + up) % 2 == 0 { size } else { 1.0 / size })).unwrap()
+        };
+        let spread = |factors: &[Tensor<T, Ix2>]| -> (Vec<Tensor<T, Ix2>>, Vec<Tensor<T, Ix2>>) {
+            let sizes: Vec<_> = factors.iter().enumerate().map(|(n, f)| sizes(f.shape()[1], n)).collect();
+            (factors.iter().zip(&sizes).map(|(f, s)| f.mul(s).unwrap()).collect(), sizes)
+        };
+        let (factors, by) = spread(t.format.factors());
+        // Entries that meet columns of which one is large and one is small stay; the core does not hold what the others would need.
+        let made_up =
+            |i: &[usize]| i.iter().zip(&by).map(|(&j, by)| by.get(&[0, j]).unwrap().f64().log2()).sum::<f64>();
+        let held = |i: &[usize]| made_up(i).abs() < 1.5 * size.log2();
+        let core = Tensor::from_fn(IxDyn(t.format.ranks()), |i| match held(i) {
+            true => T::of(t.format.core().get(i).unwrap().f64() * 2f64.powf(-made_up(i))),
+            false => T::zero(),
+        });
+        let kept = Tensor::from_fn(IxDyn(t.format.ranks()), |i| match held(i) {
+            true => t.format.core().get(i).unwrap(),
+            false => T::zero(),
+        });
+        let plain = Tucker::new(kept.unwrap(), t.format.factors().to_vec()).unwrap();
+        let t = Tucker::new(core.unwrap(), factors).unwrap();
+        let (dense, norm) = (plain.reconstruct().unwrap(), plain.norm().unwrap());
+        let close = |got: &Tensor<T, IxDyn>, want: &Tensor<T, IxDyn>| {
+            let off = got.sub(want).unwrap().max_abs().unwrap();
+            assert!(off <= 1e2 * T::epsilon().f64() * norm, "{got:?}, should be {want:?}");
+        };
+        close(&t.reconstruct().unwrap(), &dense);
+        close(&t.normalize().unwrap().reconstruct().unwrap(), &dense);
+        close(&t.canonicalize().unwrap().reconstruct().unwrap(), &dense);
+        assert!(t.relative_error(&dense).unwrap() < 1e2 * T::epsilon().f64());
+        assert!((t.norm().unwrap() / norm - 1.0).abs() < 1e2 * T::epsilon().f64(), "{}", t.norm().unwrap());
+        assert!((t.inner(&plain).unwrap() / (norm * norm) - 1.0).abs() < 1e2 * T::epsilon().f64());
+        let part = |i: &[usize]| -> SliceInfo<Vec<SliceInfoElem>, IxDyn, IxDyn> {
+            let whole = SliceInfoElem::Slice { start: 0, end: None, step: 1 };
+            let at = |mode| if mode == 2 { whole } else { SliceInfoElem::Index(i[mode] as isize) };
+            SliceInfo::try_from((0..3).map(at).collect::<Vec<_>>()).unwrap()
+        };
+        let (factors, by) = spread(cp.format.factors());
+        let weights = by.iter().fold(cp.format.weights().insert_mode(0).unwrap(), |w, by| w.div(by).unwrap());
+        let other: Cp<T> = Cp::new(weights.index_mode(0, 0).unwrap(), factors).unwrap();
+        for_each_index(&shape, |i| {
+            let entry = t.get(i).unwrap().f64();
+            assert!((entry - dense.get(i).unwrap().f64()).abs() <= 1e2 * T::epsilon().f64() * norm, "{i:?}: {entry}");
+            close(&t.slice(part(i)).unwrap().reconstruct().unwrap(), &dense.slice(part(i)).unwrap());
+            let sliced = other.slice(part(i)).unwrap().reconstruct().unwrap();
+            let want = cp.dense.slice(part(i)).to_owned();
+            assert_within(&sliced, &want, 8.0 * cp.bound);
+        });
+    }
+    columns::<f64>(1e200);
+    columns::<f64>(1e140);
+    columns::<f32>(1e25);
+    columns::<f32>(1e18);
+    // A small entry of the core is all there is where the largest meets a column that is zero.
+    let core = Tensor::from(array![[1.0, 0.0], [0.0, 1e-200]]);
+    let factors = vec![Tensor::from(array![[0.0, 1.0]]), Tensor::<f64, Ix2>::ones([4, 2]).unwrap()];
+    let t = Tucker::new(core, factors).unwrap();
+    assert!((t.norm().unwrap() / 2e-200 - 1.0).abs() < 1e-15);
+    // What is out of range in all stays so.
+    let huge = |size: f64| {
+        Tucker::new(Tensor::<f64, Ix2>::ones([1, 1]).unwrap(), vec![Tensor::full([2, 1], size).unwrap(); 2]).unwrap()
+    };
+    assert_eq!((huge(1e200).norm().unwrap(), huge(1e-200).norm().unwrap()), (f64::INFINITY, 0.0));
+    assert!(huge(f64::NAN).norm().unwrap().is_nan());
+    assert_eq!(huge(f64::INFINITY).norm().unwrap(), f64::INFINITY);
+}
+
 /// Products of small factors are subnormal singles long before the norm is.
 #[test]
 fn norms_of_small_and_large_single_factors() {
