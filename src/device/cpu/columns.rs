@@ -45,17 +45,25 @@ pub(crate) fn unit<T: Scalar>(x: &[T], layout: &Layout, out: &mut [T], norms: &m
     let place = Matrix::of(layout);
     let at =
         |r: usize, c: usize| x[place.offset.wrapping_add_signed(r as isize * place.rows + c as isize * place.cols)];
-    for (c, to) in norms.iter_mut().enumerate() {
-        // NaN in a column is its norm.
-        let larger = |a: f64, b: f64| if b > a || b.is_nan() { b } else { a };
-        let largest = (0..rows).map(|r| at(r, c).f64().abs()).fold(0.0, larger);
-        let share = |r: usize| at(r, c).f64() / largest;
-        let norm = match largest > 0.0 && largest.is_finite() {
-            true => largest * (0..rows).map(|r| share(r) * share(r)).sum::<f64>().sqrt(),
-            false => largest,
-        };
-        *to = T::of(norm);
-        let length = if *to > T::zero() { *to } else { T::one() };
-        (0..rows).for_each(|r| out[r * cols + c] = at(r, c) / length);
+    // Row after row, as the result lies: column after column, a tall matrix would be read from memory once for each of them.
+    let mut largest = vec![0.0; cols];
+    // NaN in a column is its norm.
+    let larger = |a: f64, b: f64| if b > a || b.is_nan() { b } else { a };
+    for r in 0..rows {
+        largest.iter_mut().enumerate().for_each(|(c, most)| *most = larger(*most, at(r, c).f64().abs()));
+    }
+    let mut squares = vec![0.0; cols];
+    for r in 0..rows {
+        let shares = largest.iter().enumerate().map(|(c, most)| at(r, c).f64() / most);
+        squares.iter_mut().zip(shares).for_each(|(sum, share)| *sum += share * share);
+    }
+    for ((norm, largest), squares) in norms.iter_mut().zip(largest).zip(squares) {
+        let plain = largest > 0.0 && largest.is_finite();
+        *norm = T::of(if plain { largest * squares.sqrt() } else { largest });
+    }
+    for r in 0..rows {
+        for (c, &norm) in norms.iter().enumerate() {
+            out[r * cols + c] = at(r, c) / if norm > T::zero() { norm } else { T::one() };
+        }
     }
 }
