@@ -122,8 +122,9 @@ impl<T: Scalar, D: Dimension> Leading<T, D> {
         if rank <= found {
             return self.vectors.narrow(1, 0..rank)?.cast::<T>();
         }
-        let unit = Tensor::eye(n)?.to_device(self.vectors.device())?;
-        let basis = Tensor::concat(&[&self.vectors, &unit], 1)?.qr()?.q;
+        // The Q of a QR is orthonormal whatever the columns are.
+        let rest = Tensor::zeros([n, rank - found])?.to_device(self.vectors.device())?;
+        let basis = Tensor::concat(&[&self.vectors, &rest], 1)?.qr()?.q;
         Tensor::concat(&[&self.vectors, &basis.narrow(1, found..rank)?], 1)?.cast::<T>()
     }
 

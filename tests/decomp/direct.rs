@@ -206,6 +206,16 @@ fn the_whole_tolerance_is_spent<T: Scalar>() {
     }
 }
 
+/// A rank above the number of columns of a tall unfolding: the basis is completed, at no greater cost than the columns that are found.
+#[test]
+fn ranks_above_what_a_long_mode_has_columns_for() {
+    let x = normal::<f64>(&[50_000, 2, 2], 3);
+    for fit in [StHosvd::ranks([7, 2, 2]).fit(&x).unwrap(), Hosvd::ranks([7, 2, 2]).fit(&x).unwrap()] {
+        assert_orthonormal(fit.factors());
+        assert!(fit.relative_error < 1e-14, "{fit}");
+    }
+}
+
 in_both_precisions! {
     given_ranks
     errors_lie_between_the_tails
