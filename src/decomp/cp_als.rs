@@ -267,7 +267,7 @@ impl<T: Scalar> CpAls<T> {
                 .map(|mode| {
                     let n = x.shape()[mode];
                     let kept = self.rank.min(n);
-                    let vectors = leading(x, mode, Want::Rank(kept), Method::Gram, 1.0)?.factor(kept)?;
+                    let vectors = leading(x, mode, Want::Rank(kept), Method::Auto, 1.0)?.factor(kept)?;
                     let vectors = vectors.to_device(x.device())?;
                     let vectors = if problem.non_negative[mode] { vectors.abs()? } else { vectors };
                     if kept == self.rank {

@@ -200,6 +200,14 @@ fn no_sweep_leaves_the_start() {
 }
 
 /// Several starts: the given one first, then the following seeds; the best is kept, to the bit.
+/// The singular vectors of a long mode come from the short side of its unfolding.
+#[test]
+fn singular_vectors_of_a_long_mode_start_a_fit() {
+    let x = components::<f64>(&[50_000, 3, 4], 2, 5).reconstruct().unwrap();
+    let fit = CpAls::rank(2).start(CpStart::Hosvd).fit(&x).unwrap();
+    assert!(fit.relative_error < 1e-6, "{fit}");
+}
+
 #[test]
 fn the_best_of_several_starts_is_kept() {
     let x = normal::<f64>(&[6, 5, 4], 1);
