@@ -7,7 +7,7 @@ use super::{
     },
 };
 use crate::{
-    algebra::{hadamard, khatri_rao},
+    algebra::{MttkrpHalf, hadamard, khatri_rao},
     device::layout::checked_len,
     error::{Error, Result},
     scalar::Scalar,
@@ -103,31 +103,38 @@ impl<T: Scalar, D: Dimension> Cp<T, D> {
         self.shape.iter().map(|&n| n as f64).product::<f64>() / self.parameters() as f64
     }
 
-    /// The whole tensor: (A_0 diag(w)) (A_1 kr A_2 kr ..)^T, folded. 2 R prod I flops.
+    /// The whole tensor, as one matrix product of two halves of its modes: (A_0 diag(w) kr A_1 kr ..) (.. kr A_{N-1})^T. 2 R prod I flops;
+    /// beside the result, R numbers for each entry of the halves.
     ///
     /// # Errors
     /// [`ErrorKind::Memory`](crate::ErrorKind::Memory) where the shape overflows or the device is full.
     pub fn reconstruct(&self) -> Result<Tensor<T, D>> {
         checked_len("Cp::reconstruct", &self.shape)?;
         let even = self.evened()?;
-        even.rows_of(&even.others()?, 0..self.shape[0])
+        even.rows_of(&even.second_half()?, 0..self.shape[0])
     }
 
-    /// The Khatri-Rao product of all factors but the first.
-    fn others(&self) -> Result<Tensor<T, Ix2>> {
-        match &self.factors[1..] {
+    /// How many modes the first half has.
+    fn split(&self) -> usize {
+        MttkrpHalf::both(&self.shape)[0].modes(self.shape.len()).end
+    }
+
+    /// The Khatri-Rao product of the factors of the second half.
+    fn second_half(&self) -> Result<Tensor<T, Ix2>> {
+        match &self.factors[self.split()..] {
             [] => Tensor::ones([1, self.rank()])?.to_device(self.weights.device()),
             rest => khatri_rao(&rest.iter().collect::<Vec<_>>()),
         }
     }
 
     /// Some indices of the first mode of the whole tensor.
-    fn rows_of(&self, others: &Tensor<T, Ix2>, rows: std::ops::Range<usize>) -> Result<Tensor<T, D>> {
+    fn rows_of(&self, second: &Tensor<T, Ix2>, rows: std::ops::Range<usize>) -> Result<Tensor<T, D>> {
         let weights = self.weights.insert_mode(0)?.into_order::<Ix2>()?;
         let first = self.factors[0].narrow(0, rows.clone())?.mul(&weights)?;
+        let first: Vec<_> = std::iter::once(&first).chain(&self.factors[1..self.split()]).collect();
         let mut shape = self.shape.clone();
         shape[0] = rows.len();
-        first.matmul(&others.t())?.reshaped(&shape)
+        khatri_rao(&first)?.matmul(&second.t())?.reshaped(&shape)
     }
 
     /// Part of the tensor, still in CP form: rows of the factors are picked, the whole is never formed.
@@ -231,9 +238,9 @@ impl<T: Scalar, D: Dimension> Cp<T, D> {
 
     /// The same over the entries that a mask has ones for; X has zeros elsewhere.
     pub(super) fn error_over(&self, x: &Tensor<T, D>, mask: Option<&Tensor<T, D>>) -> Result<f64> {
-        let others = self.others()?;
+        let second = self.second_half()?;
         relative_residual(x, |rows| {
-            let slab = self.rows_of(&others, rows.clone())?;
+            let slab = self.rows_of(&second, rows.clone())?;
             match mask {
                 Some(mask) => slab.mul(&mask.narrow(0, rows)?),
                 None => Ok(slab),
