@@ -631,12 +631,18 @@ fn wrong_input_is_an_error_that_says_what_is_wrong() {
     is(x.broadcast_to([2, 3, 5]), Shape, "broadcast_to: shape [2, 3, 4] does not broadcast to [2, 3, 5]");
     is(x.broadcast_to([3, 4]), Shape, "broadcast_to: shape [2, 3, 4] does not broadcast to [3, 4]");
     is(Tensor::<f64, Ix2>::concat(&[], 0), Shape, "concat: nothing to join; give at least one tensor");
+    let long = Tensor::<f64, Ix2>::zeros([(1 << 60) - 1, 0]).unwrap();
+    assert_eq!(Tensor::concat(&[&long; 17], 0).unwrap_err().kind(), ErrorKind::Memory);
     is(Tensor::concat(&[&matrix, &matrix.t()], 0), Shape, "concat: shapes [2, 3] and [3, 2] differ beside mode 0");
-    is(&matrix + &matrix.t(), Shape, "add: shapes [2, 3] and [3, 2] do not fit; modes must be equal, or 1 on one side");
+    is(
+        &matrix + &matrix.t(),
+        Shape,
+        "add: shapes [2, 3] and [3, 2] do not fit; orders must be equal, and modes too, or 1 on one side",
+    );
     is(
         matrix.to_dyn().mul(&x.to_dyn()),
         Shape,
-        "mul: shapes [2, 3] and [2, 3, 4] do not fit; modes must be equal, or 1 on one side",
+        "mul: shapes [2, 3] and [2, 3, 4] do not fit; orders must be equal, and modes too, or 1 on one side",
     );
     is(matrix.into_order::<Ix3>(), Shape, "into_order: a tensor of shape [2, 3] has order 2, not 3");
     is(Tensor::from_vec([2, 2], vec![1.0]), Shape, "from_vec: shape [2, 2] needs 4 entries, the vector has 1");

@@ -36,7 +36,7 @@ impl<T: Scalar, D: Dimension> Tensor<T, D> {
         self.device().check_same(other.device(), operation)?;
         let Some((a, b)) = broadcast_pair(self, other) else {
             let message = format!(
-                "shapes {:?} and {:?} do not fit; modes must be equal, or 1 on one side",
+                "shapes {:?} and {:?} do not fit; orders must be equal, and modes too, or 1 on one side",
                 self.shape(),
                 other.shape()
             );

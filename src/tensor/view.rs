@@ -165,7 +165,7 @@ impl<T: Element, D: Dimension> Tensor<T, D> {
                 let message = format!("shapes {:?} and {:?} differ beside mode {mode}", first.shape(), part.shape());
                 return Err(Error::shape("concat", message));
             }
-            shape[mode] += part.shape()[mode];
+            shape[mode] = shape[mode].saturating_add(part.shape()[mode]);
         }
         let widths: Vec<usize> = parts.iter().map(|part| part.shape()[mode..].iter().product()).collect();
         let packed: Vec<Self> = parts.iter().map(|part| part.to_contiguous()).collect::<Result<_>>()?;
