@@ -61,8 +61,9 @@ pub enum NonNegativeStart<T: Scalar> {
 ///   collinear: look at [`history`](Fit#structfield.history).
 /// - X may have negative entries. They are fitted in the sense of least squares like all others, which at best gives 0.
 /// - A column that becomes all zero leaves its part of the core as it is until it is worth something again, and so does
-///   a zero slice of the core with its column: neither is NaN, or stuck. What is zero in the end stays in the result as
-///   a zero column with a zero slice of the core.
+///   a zero slice of the core with its column. What is zero in the end stays in the result as a zero column with a zero slice of the core.
+/// - Where X has so many negative entries that all columns of a mode become zero at once, nothing tells the other modes what they could be worth:
+///   the fit ends there, at 0 and with a relative error of 1. Another seed may do better, and so may [`Hosvd`](NonNegativeStart::Hosvd).
 ///
 /// **Cost** of a sweep: two passes over X, $2 J |X|$ flops each, J the rank of the mode projected first (|X| counts
 /// entries), and $40 N \sum_n J_n \prod_n J_n$ for the core. **Memory**: X and its projection on half of the factors.
