@@ -363,13 +363,15 @@ pub(super) fn check_index(operation: &'static str, index: &[usize], shape: &[usi
     Err(Error::new(ErrorKind::Shape, operation, format!("index {index:?} does not lie in shape {shape:?}")))
 }
 
-/// The rows of factors that the parts of a slice pick, one row for an index, and whether the mode stays. A mode that is put in has the rows
-/// given for it.
+/// Rows of factors, mode by mode, and whether the mode stays.
+pub(super) type Picked<T> = (Vec<Tensor<T, Ix2>>, Vec<bool>);
+
+/// The rows of factors that the parts of a slice pick, one row for an index, whose mode goes. A mode that is put in has the rows given for it.
 pub(super) fn picked_rows<T: Scalar>(
     factors: &[Tensor<T, Ix2>],
     parts: Vec<Part>,
     new: &Tensor<T, Ix2>,
-) -> Result<(Vec<Tensor<T, Ix2>>, Vec<bool>)> {
+) -> Result<Picked<T>> {
     let stays = parts.iter().map(|part| !matches!(part, Part::Index(_))).collect();
     let mut mode = 0;
     let rows = parts.into_iter().map(|part| {

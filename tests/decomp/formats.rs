@@ -237,11 +237,12 @@ fn columns_of_sizes_that_make_up_for_each_other() {
         // Powers of two: nothing is rounded.
         let size = 2f64.powi(size.log2() as i32);
         let sizes = |columns: usize, up: usize| -> Tensor<T, Ix2> {
-            Tensor::from_fn([1, columns], |i| T::of(if (i[1] + up) % 2 == 0 { size } else { 1.0 / size })).unwrap()
+            Tensor::from_fn([1, columns], |i| T::of(if (i[1] + up).is_multiple_of(2) { size } else { 1.0 / size }))
+                .unwrap()
         };
-        let spread = |factors: &[Tensor<T, Ix2>]| -> (Vec<Tensor<T, Ix2>>, Vec<Tensor<T, Ix2>>) {
+        let spread = |factors: &[Tensor<T, Ix2>]| {
             let sizes: Vec<_> = factors.iter().enumerate().map(|(n, f)| sizes(f.shape()[1], n)).collect();
-            (factors.iter().zip(&sizes).map(|(f, s)| f.mul(s).unwrap()).collect(), sizes)
+            (factors.iter().zip(&sizes).map(|(f, s)| f.mul(s).unwrap()).collect::<Vec<_>>(), sizes)
         };
         let (factors, by) = spread(t.format.factors());
         // Entries that meet columns of which one is large and one is small stay; the core does not hold what the others would need.
