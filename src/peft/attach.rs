@@ -2,6 +2,7 @@
 
 use super::{
     method::{Method, Start},
+    named::check_free,
     plan::{Plan, PlanRow},
     site::Site,
     targets::Targets,
@@ -11,7 +12,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     nn::{Layer, Module, Parameter, Visitor, VisitorMut, WeightAdapter},
     scalar::Scalar,
-    tensor::{Tensor, listed},
+    tensor::Tensor,
 };
 use ndarray::IxDyn;
 use std::collections::{BTreeMap, BTreeSet};
@@ -197,15 +198,7 @@ impl<'a, T: Scalar> Attach<'a, T> {
         let fitting: Vec<String> = layers.iter().map(|(name, _)| name.clone()).collect();
         let meant: BTreeSet<String> = self.targets.owned(&fitting)?.into_iter().collect();
         layers.retain(|(name, _)| meant.contains(name));
-        if self.name.is_empty() {
-            return Err(wrong("adapters need a name".into()));
-        }
-        let taken = layers.iter().filter(|(_, layer)| layer.adapters().get(&self.name).is_some());
-        let taken: Vec<&str> = taken.map(|(name, _)| name.as_str()).collect();
-        if !taken.is_empty() {
-            let (name, taken) = (&self.name, listed(taken.into_iter()));
-            return Err(wrong(format!("{name:?} is the name of an adapter of {taken}; take another")));
-        }
+        check_free(&self.name, &layers).map_err(wrong)?;
         let sites =
             layers.iter().map(|(name, layer)| Site::of_layer(name.clone(), *layer)).collect::<Result<Vec<_>>>()?;
         let settled = self.method.settled(&sites)?;

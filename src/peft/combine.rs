@@ -1,6 +1,11 @@
 //! [`combine`]: weighted sums of adapters, exact and still in factored form.
 
-use super::{adalora::AdaLoraAdapter, flora::FloraAdapter, lora::LoraAdapter, named::switch};
+use super::{
+    adalora::AdaLoraAdapter,
+    flora::FloraAdapter,
+    lora::LoraAdapter,
+    named::{check_free, switch},
+};
 use crate::{
     autodiff::{Var, without_gradients},
     error::{Error, ErrorKind, Result},
@@ -42,9 +47,11 @@ pub fn combine<T: Scalar>(model: &mut (impl Module<T> + ?Sized), name: &str, par
     if let Some((part, weight)) = parts.iter().find(|(_, weight)| !T::of(*weight).is_finite()) {
         return Err(error(format!("the weight of {part:?} is {weight}; it has to be finite")));
     }
+    let layers = model.layers();
+    check_free(name, &layers).map_err(error)?;
     let mut sums: BTreeMap<String, Box<dyn WeightAdapter<T>>> = BTreeMap::new();
     let mut met = vec![false; parts.len()];
-    for (layer_name, layer) in model.layers() {
+    for (layer_name, layer) in layers {
         let adapters = layer.adapters();
         let here: Vec<(f64, &dyn WeightAdapter<T>)> = parts
             .iter()
@@ -57,9 +64,6 @@ pub fn combine<T: Scalar>(model: &mut (impl Module<T> + ?Sized), name: &str, par
             .collect();
         if here.is_empty() {
             continue;
-        }
-        if name.is_empty() || adapters.get(name).is_some() {
-            return Err(error(format!("layer {layer_name:?} has an adapter {name:?} already, or the name is empty")));
         }
         let sum = without_gradients(|| sum_of(&here))?.ok_or_else(|| {
             let message = format!(

@@ -1,4 +1,4 @@
-//! What is done with the adapters of a name everywhere at once: [`detach`], [`enable`], [`disable`], [`switch`].
+//! What is done with the adapters of a name everywhere at once: [`detach`], [`enable`], [`disable`], [`switch`]; and whether a name is free.
 
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -7,6 +7,22 @@ use crate::{
     tensor::listed,
 };
 use std::collections::BTreeSet;
+
+/// What is wrong with a name for new adapters of these layers, if anything is: that it is empty, or that some have an adapter of it.
+pub(super) fn check_free<T: Scalar>(name: &str, layers: &[(String, &dyn Layer<T>)]) -> Result<(), String> {
+    if name.is_empty() {
+        return Err("adapters need a name".into());
+    }
+    let taken = layers.iter().filter(|(_, layer)| layer.adapters().get(name).is_some());
+    let taken: Vec<&str> = taken.map(|(layer, _)| layer.as_str()).collect();
+    match taken.len() {
+        0 => Ok(()),
+        _ => {
+            let taken = listed(taken.into_iter());
+            Err(format!("{name:?} is the name of an adapter of {taken}; take another, or detach it"))
+        }
+    }
+}
 
 /// Does something with the adapters of every layer that has one of this name, and says how many there are.
 fn each<T: Scalar>(

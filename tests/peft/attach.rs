@@ -168,7 +168,7 @@ fn what_is_refused_changes_nothing() {
     let error = peft::attach(&mut model, &Lora::new(2), &Targets::all()).unwrap_err();
     assert_eq!(
         error.message(),
-        "\"default\" is the name of an adapter of \"blocks.0.mlp.up\", \"blocks.1.mlp.up\"; take another"
+        "\"default\" is the name of an adapter of \"blocks.0.mlp.up\", \"blocks.1.mlp.up\"; take another, or detach it"
     );
     assert_eq!(model.layers().iter().filter(|(_, layer)| !layer.adapters().is_empty()).count(), 2);
 }

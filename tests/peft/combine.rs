@@ -3,8 +3,8 @@
 use super::layers::{all, close, fill, padding_of};
 use tenfold::{
     ErrorKind,
-    nn::Module,
-    peft::{self, AdaLora, Attach, Dora, Flora, Lora, LoraForm, Method, Ranks},
+    nn::{Layer, Linear, Module},
+    peft::{self, AdaLora, Attach, Dora, Flora, Lora, LoraForm, Method, Ranks, Targets},
 };
 
 fn check(methods: &[Box<dyn Method<f64>>], only: &[&str]) {
@@ -81,7 +81,21 @@ fn what_has_no_factored_sum() {
     let mut message =
         |name: &str, parts: &[(&str, f64)]| peft::combine(&mut layer, name, parts).unwrap_err().message().to_string();
     assert_eq!(message("sum", &[("a", 1.0), ("z", 1.0)]), "no layer has an adapter \"z\"");
-    assert!(message("a", &[("a", 1.0)]).contains("has an adapter \"a\" already"));
+    assert_eq!(message("a", &[("a", 1.0)]), "\"a\" is the name of an adapter of \"layer\"; take another, or detach it");
+    assert_eq!(message("", &[("a", 1.0)]), "adapters need a name");
     assert_eq!(message("sum", &[]), "there are no adapters to add up");
     assert_eq!(message("sum", &[("a", f64::NAN)]), "the weight of \"a\" is NaN; it has to be finite");
+}
+
+/// The sum alone counts afterwards: an older adapter of its name, on a layer that has none of the parts, would count with it.
+#[test]
+fn a_name_that_is_taken_anywhere_is_not_new() {
+    let mut layers = vec![Linear::<f64>::zeros(3, 3).unwrap(), Linear::zeros(3, 3).unwrap()];
+    for (name, layer) in [("a", "0"), ("sum", "1")] {
+        Attach::new(&Lora::new(2)).name(name).to(Targets::of([layer])).apply(&mut layers).unwrap();
+    }
+    let error = peft::combine(&mut layers, "sum", &[("a", 1.0)]).unwrap_err();
+    assert_eq!(error.message(), "\"sum\" is the name of an adapter of \"1\"; take another, or detach it");
+    assert_eq!(layers[0].adapters().len(), 1);
+    assert!(layers[0].adapters().is_enabled("a"));
 }

@@ -368,7 +368,7 @@ fn what_goes_over_and_what_does_not() {
         assert_eq!(base.count(), before);
         error.message().to_string()
     };
-    assert!(refused(&distil, &mut base, &tuned).contains("has an adapter \"default\" already"));
+    assert!(refused(&distil, &mut base, &tuned).contains("\"default\" is the name of an adapter of"));
     let mut fresh = model();
     let all = Distil::new(Truncation::Tolerance(0.1));
     assert!(refused(&all, &mut fresh, &model()).contains("no weight differs"));

@@ -11,10 +11,11 @@ use crate::{
     },
     peft::{
         attach::{own_parameters, own_parameters_mut},
+        named,
         site::Site,
     },
     scalar::Scalar,
-    tensor::{Origin, Tensor, listed},
+    tensor::{Origin, Tensor},
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -185,18 +186,7 @@ pub(super) fn read<T: Scalar, M: Module<T> + ?Sized>(
 
 /// An error where a layer of the model has an adapter of this name.
 pub(super) fn check_free<T: Scalar, M: Module<T> + ?Sized>(origin: &Origin<'_>, model: &M, name: &str) -> Result<()> {
-    let layers = model.layers().into_iter();
-    let taken: Vec<String> =
-        layers.filter(|(_, layer)| layer.adapters().get(name).is_some()).map(|(layer, _)| layer).collect();
-    if name.is_empty() || !taken.is_empty() {
-        let taken = listed(taken.iter().map(String::as_str));
-        let message = match name {
-            "" => "adapters need a name".to_string(),
-            _ => format!("{name:?} is the name of an adapter of {taken}; take another, or detach it"),
-        };
-        return Err(origin.error(ErrorKind::Value, message));
-    }
-    Ok(())
+    named::check_free(name, &model.layers()).map_err(|message| origin.error(ErrorKind::Value, message))
 }
 
 /// What was put into a model.

@@ -8,6 +8,7 @@ use crate::{
     peft::{
         attach::{own_parameters, own_parameters_mut},
         flora::FloraAdapter,
+        named::check_free,
         site::Site,
         targets::Targets,
     },
@@ -180,11 +181,9 @@ impl Distil {
                 })?;
             }
         }
-        for (name, layer) in layers.into_iter().filter(|(name, _)| adapted(name)) {
-            if self.name.is_empty() || layer.adapters().get(&self.name).is_some() {
-                let message = format!("layer {name:?} has an adapter {:?} already, or the name is empty", self.name);
-                return Err(wrong(message));
-            }
+        let layers: Vec<_> = layers.into_iter().filter(|(name, _)| adapted(name)).collect();
+        check_free(&self.name, &layers).map_err(wrong)?;
+        for (name, layer) in layers {
             let Some(theirs) = there.get(&name) else {
                 return Err(wrong(format!("the fine-tuned model has no layer {name:?}")));
             };
