@@ -1,4 +1,5 @@
-//! A small model with everything that a run has to keep: weights that train and that do not, running statistics, dropout; a data set
+//! A small model with everything that a run has to keep: weights that train and that do not, running statistics, dropout, two adapters on
+//! one layer that drop parts of its input each for itself; a data set
 //! with sequences of different lengths and augmentation; and the run that the tests repeat, break off, and kill.
 
 use rand::SeedableRng;
@@ -9,6 +10,7 @@ use tenfold::{
     autodiff::{CrossEntropy, Var},
     module,
     nn::{BatchNorm, Dropout, Linear, Mode, Module},
+    peft::{Attach, Lora, Targets},
     train::{
         AdamW, Best, Dataset, Event, Every, Groups, Report, Schedule, Scores, Trainer, each_batch, metrics::Confusion,
     },
@@ -37,7 +39,11 @@ impl<T: Scalar> Net<T> {
             head: Linear::new(width, CLASSES, rng).unwrap(),
             dropout: Dropout::new(0.2, 0).unwrap(),
         };
-        net.train_only(&|name| !name.starts_with("base."));
+        for (name, rank) in [("one", 2), ("two", 1)] {
+            let lora = Lora::new(rank).dropout(0.3);
+            Attach::new(&lora).to(Targets::of(["base"])).name(name).apply(&mut net).unwrap();
+        }
+        net.train_only(&|name| !["base.weight", "base.bias"].contains(&name));
         net
     }
 
