@@ -10,8 +10,8 @@ use crate::{
     tensor::Origin,
 };
 use serde::Deserialize;
-use std::{borrow::Cow, fs, io::Read, path::Path};
-use tokenizers::{EncodeInput, TruncationParams, processors::template::TemplateProcessing};
+use std::{fs, io::Read, path::Path};
+use tokenizers::{PostProcessor, TruncationParams, processors::template::TemplateProcessing, truncate_encodings};
 
 const NAME: &str = "Tokenizer";
 
@@ -162,29 +162,20 @@ impl Tokenizer {
             let message = format!("at most {most} tokens; needs 4 or more, of which 3 are [CLS] and [SEP]");
             return Err(Error::new(ErrorKind::Value, NAME, message));
         }
-        let normal = |text| -> Cow<'_, str> {
-            self.normaliser.as_ref().map_or(Cow::Borrowed(text), |normaliser| normaliser.apply(text).into())
-        };
-        let (first, second) = (normal(first), second.map(normal));
-        let input: EncodeInput<'_> = match &second {
-            None => first.as_ref().into(),
-            Some(second) => (first.as_ref(), second.as_ref()).into(),
-        };
         let failed = |e: tokenizers::Error| Error::new(ErrorKind::Format, NAME, e.to_string());
-        let mut encoding = self.inner.encode_fast(input, true).map_err(failed)?;
-        let truncated = encoding.len() > most;
-        if truncated {
-            // Rare: so the tokenizer has no fixed length, and works again.
-            let mut short = self.inner.clone();
-            short
-                .with_truncation(Some(TruncationParams { max_length: most, ..TruncationParams::default() }))
-                .map_err(failed)?;
-            let input: EncodeInput<'_> = match &second {
-                None => first.as_ref().into(),
-                Some(second) => (first.as_ref(), second.as_ref()).into(),
-            };
-            encoding = short.encode_fast(input, true).map_err(failed)?;
-        }
+        // Without [CLS] and [SEP]: what is too much goes before they come.
+        let pieces = |text: &str, kind: u32| {
+            let normal = self.normaliser.as_ref().map(|normaliser| normaliser.apply(text));
+            let mut pieces = self.inner.encode_fast(normal.as_deref().unwrap_or(text), false).map_err(failed)?;
+            pieces.set_type_ids(vec![kind; pieces.len()]);
+            Ok::<_, Error>(pieces)
+        };
+        let (first, second) = (pieces(first, 0)?, second.map(|text| pieces(text, 1)).transpose()?);
+        let added = self.inner.get_post_processor().map_or(0, |processor| processor.added_tokens(second.is_some()));
+        let params = TruncationParams { max_length: most.saturating_sub(added), ..TruncationParams::default() };
+        let truncated = first.len() + second.as_ref().map_or(0, |second| second.len()) > params.max_length;
+        let (first, second) = truncate_encodings(first, second, &params).map_err(failed)?;
+        let encoding = self.inner.post_process(first, second, true).map_err(failed)?;
         Ok(Encoded { ids: encoding.get_ids().to_vec(), types: encoding.get_type_ids().to_vec(), truncated })
     }
 }
