@@ -136,8 +136,11 @@ impl<T: Scalar> Merged<T> {
         let mut taken = self.taken;
         for (name, layer) in model.layers_mut() {
             if let Some(taken) = taken.remove(&name) {
+                let mut adapters = taken.adapters;
+                // The model may have been brought elsewhere meanwhile.
+                adapters.to_device(layer.weight().value().device())?;
                 layer.weight_mut().set(taken.weight)?;
-                *layer.adapters_mut() = taken.adapters;
+                *layer.adapters_mut() = adapters;
             }
         }
         Ok(())

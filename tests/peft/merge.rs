@@ -1,9 +1,10 @@
 //! Merging gives the same results and comes undone exactly; broken numbers are refused.
 
 use super::layers::{Any, all, close, fill, normal, padding_of};
+use std::collections::BTreeSet;
 use tenfold::{
-    ErrorKind,
-    nn::{Mode, Module},
+    Device, ErrorKind,
+    nn::{Mode, Module, Parameter},
     peft::{self, Attach, Dora, Flora, Lora, Method, Path, Targets},
 };
 
@@ -143,4 +144,17 @@ fn another_model_is_not_unmerged() {
     let taken = merged(&mut other);
     other.swap(0, 1);
     assert!(taken.unmerge(&mut other).unwrap_err().message().contains("had [5, 7] when it was merged"));
+}
+
+/// What was taken out goes to where the model is by then.
+#[test]
+fn a_model_that_was_moved_meanwhile_is_in_one_place() {
+    let mut layers: Vec<_> = all().into_iter().map(|(_, layer, _)| layer).take(2).collect();
+    peft::attach(&mut layers, &Lora::new(2), &Targets::all()).unwrap();
+    let merged = peft::merge(&mut layers).unwrap();
+    layers.to_device(&Device::cpu().threads(3)).unwrap();
+    merged.unmerge(&mut layers).unwrap();
+    let place = |(_, parameter): (String, &Parameter<f64>)| format!("{:?}", parameter.var().device());
+    let places: BTreeSet<String> = layers.parameters().into_iter().map(place).collect();
+    assert_eq!(places, BTreeSet::from(["cpu (3 threads)".to_string()]));
 }
