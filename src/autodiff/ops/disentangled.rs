@@ -21,7 +21,7 @@ use crate::{
     scalar::Scalar,
     tensor::Tensor,
 };
-use ndarray::{Array2, Ix2, IxDyn};
+use ndarray::{Array2, Ix2, IxDyn, s};
 use std::ops::Range;
 
 const NAME: &str = "disentangled_bias";
@@ -35,6 +35,8 @@ pub struct RelativePositions {
     p2c: Tensor<u32, Ix2>,
     /// The smallest and the largest entry of each, known here so that a pass need not ask the device; none where there are none.
     ends: [Option<[u32; 2]>; 2],
+    /// The same of what the first query alone looks up.
+    first: [Option<[u32; 2]>; 2],
 }
 
 impl RelativePositions {
@@ -71,11 +73,10 @@ impl RelativePositions {
             let message = format!("indices of shapes {:?} and {:?}; needs [N, M] and [M, N]", c2p.shape(), p2c.shape());
             return Err(Error::shape("relative_positions", message));
         }
-        let ends = |index: &Tensor<u32, Ix2>| -> Result<Option<[u32; 2]>> {
-            let view = index.view()?;
-            Ok(view.iter().min().zip(view.iter().max()).map(|(&low, &high)| [low, high]))
-        };
-        Ok(Self { ends: [ends(&c2p)?, ends(&p2c)?], c2p, p2c })
+        let (rows, columns) = (c2p.view()?, p2c.view()?);
+        let one = rows.nrows().min(1);
+        let first = [ends(rows.slice(s![..one, ..]).iter()), ends(columns.slice(s![.., ..one]).iter())];
+        Ok(Self { ends: [ends(rows.iter()), ends(columns.iter())], first, c2p, p2c })
     }
 
     /// The entries that are looked up, from the first to the last: what lies outside need not be computed.
@@ -105,13 +106,28 @@ impl RelativePositions {
         Self::of(self.c2p.map(|at| at - first)?, self.p2c.map(|at| at - first)?)
     }
 
+    /// The same for the first query alone: views, on whichever device the indices are.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`] where there is no query.
+    pub fn first_query(&self) -> Result<Self> {
+        let (c2p, p2c) = (self.c2p.narrow(0, 0..1)?, self.p2c.narrow(1, 0..1)?);
+        Ok(Self { c2p, p2c, ends: self.first, first: self.first })
+    }
+
     /// The same on a device.
     ///
     /// # Errors
     /// Those of [`Tensor::to_device`].
     pub fn to_device(&self, device: &Device) -> Result<Self> {
-        Ok(Self { c2p: self.c2p.to_device(device)?, p2c: self.p2c.to_device(device)?, ends: self.ends })
+        let (c2p, p2c) = (self.c2p.to_device(device)?, self.p2c.to_device(device)?);
+        Ok(Self { c2p, p2c, ends: self.ends, first: self.first })
     }
+}
+
+/// The smallest and the largest.
+fn ends<'i>(index: impl Iterator<Item = &'i u32> + Clone) -> Option<[u32; 2]> {
+    index.clone().min().zip(index.max()).map(|(&low, &high)| [low, high])
 }
 
 /// A distance as it is up to half of the buckets, beyond it by its logarithm (in single precision, as transformers computes it).
@@ -297,6 +313,12 @@ mod tests {
             assert_eq!(narrow.range(), 0..at.range().len());
             let part = Var::disentangled_bias(Some(&parts[0]), Some(&parts[1]), &narrow, 0.5).unwrap();
             assert_eq!(part.value(), all.value(), "{queries} by {keys}");
+            let Ok(first) = at.first_query() else { continue };
+            let alone = RelativePositions::new(1, keys, 8, 8, 24).unwrap();
+            assert_eq!((&first.c2p, &first.p2c, first.range()), (&alone.c2p, &alone.p2c, alone.range()));
+            let c2p = scores[0].narrow(2, 0..1).unwrap();
+            let bias = Var::disentangled_bias(Some(&c2p), Some(&scores[1]), &first, 0.5).unwrap();
+            assert_eq!(bias.value(), all.narrow(2, 0..1).unwrap().value(), "the first of {queries} by {keys}");
         }
     }
 

@@ -44,6 +44,14 @@ pub(super) struct Relative<T: Scalar> {
     pub(super) positions: RelativePositions,
 }
 
+impl<T: Scalar> Relative<T> {
+    /// Those that the first token sees, without another look-up.
+    pub(super) fn first_query(&self) -> Result<Self> {
+        let positions = self.positions.first_query()?;
+        Ok(Self { table: self.table.narrow(0, 0..positions.range().end)?, positions })
+    }
+}
+
 impl<T: Scalar> SelfAttention<T> {
     pub(super) fn zeros(config: &DebertaConfig) -> Result<Self> {
         let (width, terms) = (config.hidden_size, config.pos_att_type);

@@ -242,7 +242,7 @@ impl DebertaConfig {
             return Err(Error::new(ErrorKind::Value, NAME, message));
         }
         if self.relative_attention {
-            self.positions(1, 1)?;
+            self.positions(1)?;
         }
         Ok(())
     }
@@ -264,10 +264,10 @@ impl DebertaConfig {
         self.position_buckets.unwrap_or(self.max_relative_positions())
     }
 
-    /// Where `queries` by `keys` look relative positions up.
-    pub(super) fn positions(&self, queries: usize, keys: usize) -> Result<RelativePositions> {
+    /// Where so many tokens look relative positions up.
+    pub(super) fn positions(&self, tokens: usize) -> Result<RelativePositions> {
         let buckets = self.position_buckets.unwrap_or(0);
-        RelativePositions::new(queries, keys, self.span(), buckets, self.max_relative_positions())
+        RelativePositions::new(tokens, tokens, self.span(), buckets, self.max_relative_positions())
     }
 }
 

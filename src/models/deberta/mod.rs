@@ -173,9 +173,9 @@ impl<T: Scalar> Deberta<T> {
     /// The last states; of the first token alone, `[B, 1, width]`, where no other is wanted.
     fn encode(&self, tokens: &Tokens<T>, first: bool, mode: Mode) -> Result<Var<T>> {
         check_length(NAME, tokens, self.most_tokens())?;
-        let (n, encoder) = (tokens.len(), &self.encoder);
+        let encoder = &self.encoder;
         let embedded = self.embeddings.forward(tokens, mode.fork(0))?;
-        let relative = encoder.relative(&self.config, n, n)?;
+        let relative = encoder.relative(&self.config, tokens.len())?;
         let mut x = embedded.clone();
         for (i, block) in encoder.layer.iter().enumerate() {
             let mode = mode.fork(1 + i as u64);
@@ -183,7 +183,7 @@ impl<T: Scalar> Deberta<T> {
             let one = first && i + 1 == encoder.layer.len() && convolution.is_none();
             x = if one {
                 let queries = x.narrow(1, 0..1)?;
-                let relative = encoder.relative(&self.config, 1, n)?;
+                let relative = relative.as_ref().map(Relative::first_query).transpose()?;
                 let attend = |attention: &SelfAttention<T>| {
                     attention.forward(&queries, &x, tokens, relative.as_ref(), mode.fork(2))
                 };
@@ -325,10 +325,10 @@ impl<T: Scalar> Encoder<T> {
         })
     }
 
-    /// The relative positions that `queries` by `keys` see.
-    fn relative(&self, config: &DebertaConfig, queries: usize, keys: usize) -> Result<Option<Relative<T>>> {
+    /// The relative positions that so many tokens see.
+    fn relative(&self, config: &DebertaConfig, tokens: usize) -> Result<Option<Relative<T>>> {
         let Some(table) = &self.relative else { return Ok(None) };
-        let positions = config.positions(queries, keys)?;
+        let positions = config.positions(tokens)?;
         let mut table = table.effective_weight()?.narrow(0, positions.range())?;
         if let Some(norm) = &self.norm {
             table = norm.forward(&table)?;
