@@ -77,7 +77,9 @@ fn counts_are_the_papers() -> Result {
         assert_eq!((&line["trainable"], &line["total"]), (&trainable.into(), &183_831_552.into()), "{words}");
     }
     case.fails("count --size giant", &["there is no \"deberta-v3-giant\"", "deberta-v3-base"])?;
-    case.fails("count --size base --method lora --clip", &["\"lora\" has no clip"])
+    case.fails("count --size base --method lora --clip", &["\"lora\" has no clip"])?;
+    case.fails("count --size base --method lora --adalora-every 2", &["\"lora\" has no every"])?;
+    case.fails("count --size base --method adalora --adalora-settle half", &["\"half\" is neither a part of all steps"])
 }
 
 #[test]
@@ -138,6 +140,7 @@ fn every_method_and_start_runs() -> Result {
         "lora",
         "dora",
         "adalora",
+        "adalora --initial-rank 9 --adalora-warmup 0 --adalora-settle 0.25 --adalora-every 2",
         "flora",
         "flora --init gradient-hosvd --scale 1",
     ]

@@ -5,7 +5,7 @@ use tenfold::{
     Result, Scalar,
     autodiff::Var,
     nn::{Module, Operation},
-    peft::{self, AdaLora, FloraInit, Method, Recipe, Scaling},
+    peft::{self, AdaLora, FloraInit, Method, Phase, Recipe, Scaling},
 };
 
 /// What trains, and what its updates look like.
@@ -25,6 +25,15 @@ pub struct MethodArguments {
     /// adalora: the rank that every layer begins with [default: half as much again as --rank].
     #[arg(long)]
     pub initial_rank: Option<usize>,
+    /// adalora: how long every layer keeps its initial rank, as a part of all steps (0.1) or in steps (100) [default: 0.1].
+    #[arg(long, value_parser = phase)]
+    pub adalora_warmup: Option<Phase>,
+    /// adalora: how long the final choice of ranks stays as it is at the end, as a part of all steps or in steps [default: 0.5].
+    #[arg(long, value_parser = phase)]
+    pub adalora_settle: Option<Phase>,
+    /// adalora: choose ranks at every so many steps [default: 1].
+    #[arg(long)]
+    pub adalora_every: Option<u64>,
     /// flora: the rank of each of a convolution kernel's two modes [default: 2].
     #[arg(long)]
     pub kernel_rank: Option<usize>,
@@ -57,6 +66,15 @@ pub enum Init {
     GradientHosvd,
 }
 
+/// A part of a run: with a point in it a part of all steps, without one a number of steps.
+fn phase(text: &str) -> Result<Phase, String> {
+    let wrong = || format!("{text:?} is neither a part of all steps, as 0.1, nor a number of steps, as 100");
+    match text.contains('.') {
+        true => text.parse().map(Phase::Ratio).map_err(|_| wrong()),
+        false => text.parse().map(Phase::Steps).map_err(|_| wrong()),
+    }
+}
+
 /// Whether a method attaches updates of weights, which papers give to certain layers and which can be merged; bottlenecks have their own
 /// places, and stay.
 pub fn updates_weights<T: Scalar>(method: &dyn Method<T>) -> bool {
@@ -76,6 +94,9 @@ impl MethodArguments {
             method: self.method.clone(),
             rank: self.rank,
             initial_rank: self.initial_rank,
+            warmup: self.adalora_warmup,
+            settle: self.adalora_settle,
+            every: self.adalora_every,
             kernel_rank: self.kernel_rank,
             scaling: constant.or(self.alpha.map(|alpha| Scaling::Rank { alpha })),
             init: self.init.map(|init| match init {

@@ -124,7 +124,7 @@ mod site;
 mod targets;
 mod tucker;
 
-pub use adalora::{AdaLora, AdaLoraAdapter, RankAllocator, orthogonality, ranks_left};
+pub use adalora::{AdaLora, AdaLoraAdapter, Phase, RankAllocator, orthogonality, ranks_left};
 pub use attach::{Attach, WeightGradients, attach, weight_gradients};
 pub use bitfit::BitFit;
 pub use bottleneck::{Bottleneck, BottleneckAdapter, Parts as BottleneckParts, Placement as BottleneckPlacement};

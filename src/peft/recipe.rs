@@ -1,7 +1,7 @@
 //! [`Recipe`]: a method by its name, with settings.
 
 use super::{
-    AdaLora, BitFit, Bottleneck, Dora, Flora, FloraInit, Full, Lora, LoraForm, Method, Probe, scaling::Scaling,
+    AdaLora, BitFit, Bottleneck, Dora, Flora, FloraInit, Full, Lora, LoraForm, Method, Phase, Probe, scaling::Scaling,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -25,7 +25,7 @@ const METHODS: [(&str, &[&str]); 11] = [
     ("lora-k", &["rank", "scaling", "dropout"]),
     ("lora-eq3", &["rank", "scaling", "dropout"]),
     ("dora", &["rank", "scaling", "dropout"]),
-    ("adalora", &["rank", "initial_rank", "scaling", "dropout"]),
+    ("adalora", &["rank", "initial_rank", "warmup", "settle", "every", "scaling", "dropout"]),
     ("flora", &["rank", "kernel_rank", "scaling", "init", "clip", "dropout"]),
 ];
 
@@ -38,7 +38,7 @@ const METHODS: [(&str, &[&str]); 11] = [
 /// | `hadapter`, `padapter` | [`Bottleneck`] as Houlsby's and Pfeiffer's | `rank`, its size |
 /// | `lora`, `lora-k`, `lora-eq3` | [`Lora`] in its three [forms](LoraForm) | `rank`, `scaling`, `dropout` |
 /// | `dora` | [`Dora`] | `rank`, `scaling`, `dropout` |
-/// | `adalora` | [`AdaLora`], which trains with [more than a loss](Recipe::adalora) | `rank` (the target), `initial_rank`, `scaling`, `dropout` |
+/// | `adalora` | [`AdaLora`], which trains with [more than a loss](Recipe::adalora) | `rank` (the target), `initial_rank`, `warmup`, `settle`, `every`, `scaling`, `dropout` |
 /// | `flora` | [`Flora`] | `rank`, `kernel_rank`, `scaling`, `init`, `clip`, `dropout` |
 ///
 /// A setting that the method does not have is an error: nobody should believe to have set what has no effect.
@@ -66,6 +66,12 @@ pub struct Recipe {
     pub rank: Option<usize>,
     /// The rank to begin with, where it goes down; half as much again as `rank` where it is not said.
     pub initial_rank: Option<usize>,
+    /// How long it [stays](AdaLora::warmup) at the initial rank; a tenth of all steps where it is not said.
+    pub warmup: Option<Phase>,
+    /// How long the final choice of ranks [stays](AdaLora::settle) at the end; half of all steps where it is not said.
+    pub settle: Option<Phase>,
+    /// At every how many steps ranks are [chosen](AdaLora::every); at each where it is not said.
+    pub every: Option<u64>,
     /// The rank of each of a kernel's modes.
     pub kernel_rank: Option<usize>,
     /// The number that updates are multiplied by.
@@ -132,6 +138,9 @@ impl Recipe {
         let given = [
             ("rank", self.rank.is_some()),
             ("initial_rank", self.initial_rank.is_some()),
+            ("warmup", self.warmup.is_some()),
+            ("settle", self.settle.is_some()),
+            ("every", self.every.is_some()),
             ("kernel_rank", self.kernel_rank.is_some()),
             ("scaling", self.scaling.is_some()),
             ("init", self.init.is_some()),
@@ -158,9 +167,12 @@ impl Recipe {
     }
 
     fn ranks_from_a_budget(&self) -> AdaLora {
-        let mut adalora = AdaLora::new(self.rank.unwrap_or(RANK));
+        let mut adalora = AdaLora::new(self.rank.unwrap_or(RANK)).phases(self.warmup, self.settle);
         if let Some(rank) = self.initial_rank {
             adalora = adalora.initial_rank(rank);
+        }
+        if let Some(steps) = self.every {
+            adalora = adalora.every(steps);
         }
         if let Some(scaling) = self.scaling {
             adalora = adalora.scaling(scaling);
@@ -217,6 +229,9 @@ mod tests {
             Recipe { rank: Some(4), initial_rank: Some(9), scaling, dropout: Some(0.25), ..Recipe::named("adalora") };
         let adalora = AdaLora::new(4).initial_rank(9).alpha(16.0).dropout(0.25);
         assert_eq!((written(recipe.clone()), recipe.adalora()), (format!("{adalora:?}"), Some(adalora)));
+        let phases = (Some(Phase::Steps(7)), Some(Phase::Ratio(0.25)));
+        let recipe = Recipe { warmup: phases.0, settle: phases.1, every: Some(3), ..Recipe::named("adalora") };
+        assert_eq!(recipe.adalora(), Some(AdaLora::new(8).warmup(7).settle_ratio(0.25).every(3)));
         assert_eq!(Recipe::named("lora").adalora(), None);
         assert_eq!(written(Recipe::named("flora")), format!("{:?}", Flora::new()));
     }

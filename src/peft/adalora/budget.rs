@@ -3,12 +3,13 @@
 use crate::error::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
-/// The length of a part of a run.
+/// The length of a part of a run, as [`AdaLora`](super::AdaLora) divides it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Phase {
+pub enum Phase {
+    /// So many steps.
     Steps(u64),
-    /// Of all steps, rounded down.
+    /// This part of all steps, rounded down.
     Ratio(f64),
 }
 

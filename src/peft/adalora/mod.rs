@@ -16,6 +16,7 @@ mod penalty;
 
 pub use adapter::AdaLoraAdapter;
 pub use allocator::{RankAllocator, ranks_left};
+pub use budget::Phase;
 pub use penalty::orthogonality;
 
 use super::{
@@ -31,7 +32,7 @@ use crate::{
     nn::{Init, Module, Operation, WeightAdapter},
     scalar::Scalar,
 };
-use budget::{Budget, Phase};
+use budget::Budget;
 use serde::{Deserialize, Serialize};
 
 const NAME: &str = "adalora";
@@ -187,6 +188,11 @@ impl AdaLora {
     /// Keeps the final choice for this part of all steps; 0.5 unless it is said.
     pub fn settle_ratio(self, ratio: f64) -> Self {
         Self { settle: Phase::Ratio(ratio), ..self }
+    }
+
+    /// Other phases, where they are said.
+    pub(super) fn phases(self, warmup: Option<Phase>, settle: Option<Phase>) -> Self {
+        Self { warmup: warmup.unwrap_or(self.warmup), settle: settle.unwrap_or(self.settle), ..self }
     }
 
     /// Chooses triplets at every so many steps only (PEFT's `deltaT`). In between, those that were pruned move again.
