@@ -236,7 +236,7 @@ impl<T: Scalar> Hooi<T> {
         // The approximation fills X for the next sweep, and what it leaves of the known entries is the error.
         let fill = |core: Tensor<T, D>, factors: &[Tensor<T, Ix2>]| -> Result<_> {
             let tucker = Tucker::new(core, factors.to_vec())?;
-            let (filled, error) = observed.filled(&tucker.reconstruct()?)?;
+            let (filled, error) = observed.filled(&tucker.multiplied()?)?;
             Ok((tucker, filled, if norm > 0.0 { error / norm } else { 0.0 }))
         };
         let core = Tucker::project(&x, factors.clone())?.into_parts().0;

@@ -140,7 +140,7 @@ impl<T: Scalar, D: Dimension> State<T, D> {
 
     /// The result so far.
     pub(super) fn tucker(&self) -> Result<Tucker<T, D>> {
-        Tucker::new(self.core.cast()?, self.factors.clone())?.normalize()
+        Tucker::new(self.core.cast()?, self.factors.clone())?.normalized()
     }
 }
 

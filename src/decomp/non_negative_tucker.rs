@@ -228,7 +228,7 @@ impl<T: Scalar> NonNegativeTucker<T> {
             let Some(observed) = observed else {
                 return Ok(relative((norm * norm + beyond.to_vec()?[0]).max(0.0).sqrt()));
             };
-            let (filled, error) = observed.filled(&state.tucker()?.reconstruct()?)?;
+            let (filled, error) = observed.filled(&state.tucker()?.multiplied()?)?;
             x = filled;
             Ok(relative(error))
         })?;

@@ -120,8 +120,12 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
     /// [`ErrorKind::Memory`] where the shape overflows or the device is full.
     pub fn reconstruct(&self) -> Result<Tensor<T, D>> {
         checked_len("Tucker::reconstruct", &self.shape)?;
-        let even = self.evened()?;
-        even.core.multi_mode_product(&even.factors, MultiMode::default())
+        self.evened()?.multiplied()
+    }
+
+    /// The same of parts whose products are known to stay in range: nothing is looked at, which a GPU would have to be waited for.
+    pub(super) fn multiplied(&self) -> Result<Tensor<T, D>> {
+        self.core.multi_mode_product(&self.factors, MultiMode::default())
     }
 
     /// Part of the tensor, still in Tucker form: rows of the factors are picked, the whole is never formed.
@@ -303,9 +307,14 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
     /// # Errors
     /// Only where a device fails.
     pub fn normalize(&self) -> Result<Self> {
-        let Self { mut core, factors: columns, .. } = self.evened()?;
-        let mut factors = Vec::with_capacity(columns.len());
-        for (mode, factor) in columns.iter().enumerate() {
+        self.evened()?.normalized()
+    }
+
+    /// The same of parts whose products are known to stay in range, as for `multiplied`.
+    pub(super) fn normalized(&self) -> Result<Self> {
+        let mut core = self.core.clone();
+        let mut factors = Vec::with_capacity(self.factors.len());
+        for (mode, factor) in self.factors.iter().enumerate() {
             let (columns, norms) = unit_columns(factor)?;
             let mut sizes = vec![1; core.order()];
             sizes[mode] = norms.shape()[1];
