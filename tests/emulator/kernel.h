@@ -178,7 +178,8 @@ struct alignas(16) uint4 { unsigned x, y, z, w; };
 #ifdef EMULATED_LOOK
 
 // What a compiler calls before each access, where it is asked to look for races (-fsanitize=thread).
-#define HOOK extern "C" __attribute__((visibility("hidden"))) NOT_LOOKED_AT inline __attribute__((used)) void
+#define HOOK_OF(T) extern "C" __attribute__((visibility("hidden"))) NOT_LOOKED_AT inline __attribute__((used)) T
+#define HOOK HOOK_OF(void)
 #define LOOK(at, bytes, how) emulator::look(at, bytes, how, __builtin_return_address(0))
 namespace emulator {
 NOT_LOOKED_AT inline __attribute__((always_inline)) void look(const void* at, size_t bytes, int how, const void* from) {
@@ -201,8 +202,7 @@ HOOKS(16)
 HOOK __tsan_read_range(void* at, size_t bytes) { LOOK(at, bytes, 0); }
 HOOK __tsan_write_range(void* at, size_t bytes) { LOOK(at, bytes, emulator::WRITES); }
 #define ATOMIC_HOOK(bits, T)                                                                                \
-    extern "C" __attribute__((visibility("hidden"))) NOT_LOOKED_AT inline __attribute__((used))             \
-    T __tsan_atomic##bits##_fetch_add(volatile T* at, T by, int) {                                          \
+    HOOK_OF(T) __tsan_atomic##bits##_fetch_add(volatile T* at, T by, int) {                                 \
         LOOK((const void*)at, bits / 8, emulator::WRITES + emulator::ATOMIC);                               \
         T old = *at;                                                                                        \
         *at = old + by;                                                                                     \
