@@ -230,8 +230,8 @@ impl<T: Scalar, D: Dimension> Tucker<T, D> {
         inner(&self.core.to_dyn(), &seen)
     }
 
-    /// ||X - X'|| / ||X||, measured on the residual, slab by slab: X' is never whole in memory. 0 where both are zero,
-    /// infinite where only X is.
+    /// ||X - X'|| / ||X||, measured on the residual, slab by slab along the first mode: of X' no more is in memory than an index of that
+    /// mode needs, or some MiB. 0 where both are zero, infinite where only X is.
     ///
     /// # Errors
     /// [`ErrorKind::Shape`] where the shapes differ, [`ErrorKind::Device`] where they live in different places; [`ErrorKind::Value`] where

@@ -8,7 +8,8 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::ops::{Add, Mul};
 
-/// How an adapter's update gets into the result. Both ways give the same numbers, but for rounding.
+/// How an adapter's update gets into the result. Both ways give the same numbers and gradients, but for rounding, with one exception: where the
+/// padding row of an embedding is not zero, looking it up gives the lengths of DoRA a gradient on the factored path, as in PEFT, and none on the other.
 ///
 /// A layer is linear in its weight, so $f(x, W_0 + \Delta) = f(x, W_0) + f(x, \Delta)$. The left side is one operation
 /// with another weight: it costs forming $\Delta$, and while training a gradient of the whole weight, as large a

@@ -9,7 +9,7 @@
 
 namespace emulator {
 
-// Where the code of kernels lies; filled in for access.cpp alone.
+// Where the code of a module lies.
 struct Object {
     std::string path;
     uintptr_t first = 0, last = 0;
