@@ -17,7 +17,7 @@
 //! - Compare singular values mode by mode, or want every factor from the whole tensor: [`Hosvd`].
 //! - Parts that only add up, of data without negative entries (counts, spectra, images): [`NonNegativeTucker`].
 //! - Explain a tensor as a sum of parts that mean something (chemical components, topics, sources): [`CpAls`]. CP components are
-//!   unique under mild conditions; Tucker factors are only determined up to rotation.
+//!   unique under mild conditions; Tucker factors are only determined up to rotation. [`Cp::congruence`] says whether two fits have found the same.
 //! - Amounts, spectra, counts, which no part of a sum can take away from: [`CpAls::non_negative`], or [`NonNegativeTucker`] where
 //!   parts of one mode go with several of another. Factors then read as parts, and components cannot cancel.
 //! - Entries are missing: NaN in their places, and `skip_nan` for [CP](CpAls::skip_nan), [Tucker](Hooi::skip_nan) and
@@ -40,6 +40,7 @@
 //! # Ok::<(), tenfold::Error>(())
 //! ```
 
+mod congruence;
 mod cp;
 mod cp_als;
 mod cp_sweep;
@@ -59,6 +60,7 @@ mod stored;
 mod target;
 mod tucker;
 
+pub use congruence::{Congruence, Pair};
 pub use cp::Cp;
 pub use cp_als::{CpAls, CpStart};
 pub use fit::{Fit, Progress, Stop};

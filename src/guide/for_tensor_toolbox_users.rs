@@ -123,6 +123,7 @@
 //! | `cp_nmu(X, R)` | - | [`CpAls::rank(r).non_negative()`](crate::decomp::CpAls::non_negative): coordinate descent, not multiplicative updates |
 //! | `cp_opt(X, R, 'lower', 0)` | `ttb.gcp_opt(..)` with a lower bound | the same |
 //! | `cp_wopt(X, P, R)` | - | [`CpAls::rank(r).skip_nan()`](crate::decomp::CpAls::skip_nan) with NaN where P is 0 |
+//! | `score(A, B, 'lambda_penalty', false)` | `a.score(b, weight_penalty=False)` | [`a.congruence(&b)?.score()`](crate::decomp::Cp::congruence): the best pairs, where theirs are chosen greedily |
 //! | `'maxiters'`, `'tol'` | `maxiters`, `stoptol` | `.sweeps(n)`, `.until_change(t)` |
 //! | `'init', 'nvecs'` | `init="nvecs"` | [`CpStart::Hosvd`](crate::decomp::CpStart), [`HooiStart::StHosvd`](crate::decomp::HooiStart) |
 //! | `'init', U` | `init=ktensor` | [`CpStart::Given(factors)`](crate::decomp::CpStart), [`HooiStart::Given(factors)`](crate::decomp::HooiStart) |
@@ -155,7 +156,7 @@
 //! - **Single precision** works throughout: `Tensor<f32, _>`.
 //!
 //! Not here: sparse, symmetric and Kruskal-sum tensors (`sptensor`, `symtensor`, `sumtensor`), `cp_apr`, other
-//! losses than least squares (`gcp_opt`), `score`.
+//! losses than least squares (`gcp_opt`).
 //!
 //! # Data between the two
 //!

@@ -83,6 +83,7 @@
 //! | `non_negative_parafac_hals(x, rank)`, `nn_modes={0, 2}` | [`CpAls::rank(rank).non_negative()`](crate::decomp::CpAls::non_negative), [`non_negative_modes([0, 2])`](crate::decomp::CpAls::non_negative_modes) |
 //! | `tucker(x, rank, mask=m)` | [`Hooi::ranks(rank).skip_nan()`](crate::decomp::Hooi::skip_nan), NaN as above |
 //! | `non_negative_tucker_hals(x, rank)` | [`NonNegativeTucker::ranks(rank).fit(&x)`](crate::decomp::NonNegativeTucker) |
+//! | `congruence_coefficient(a.factors, b.factors)` | [`a.congruence(&b)?.score()`](crate::decomp::Cp::congruence); signs count, where TensorLy takes absolute values |
 //! | `return_errors=True` | [`fit.history`](crate::decomp::Fit#structfield.history), always there |
 //! | `callback=f` | [`fit_with(&x, f)`](crate::decomp::CpAls::fit_with) |
 //!

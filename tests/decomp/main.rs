@@ -4,6 +4,7 @@
 mod support;
 
 mod bad_input;
+mod congruence;
 mod cp_als;
 mod cp_missing;
 mod cp_non_negative;
