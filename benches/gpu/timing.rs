@@ -51,21 +51,20 @@ impl Bench {
         run: impl Fn(P) -> Result<()>,
     ) -> Result<f64> {
         // The first round compiles and allocates.
-        let (repeats, rounds) = if self.brief { (1, 0..1) } else { (repeats, 0..ROUNDS + 1) };
-        let skipped = rounds.len() / ROUNDS;
-        let mut times = Vec::with_capacity(ROUNDS);
-        for round in rounds {
+        let (repeats, untimed, rounds) = if self.brief { (1, 0, 1) } else { (repeats, 1, ROUNDS) };
+        let mut times = Vec::with_capacity(rounds);
+        for round in 0..untimed + rounds {
             let prepared = (0..repeats).map(|_| prepare()).collect::<Result<Vec<_>>>()?;
             self.wait()?;
             let start = Instant::now();
             prepared.into_iter().try_for_each(&run)?;
             self.wait()?;
-            if round >= skipped {
+            if round >= untimed {
                 times.push(start.elapsed().as_secs_f64() / repeats as f64);
             }
         }
         times.sort_by(f64::total_cmp);
-        Ok(times[times.len() / 2])
+        Ok(times[rounds / 2])
     }
 }
 

@@ -84,14 +84,13 @@ impl<T: Scalar, D: Dimension> Cp<T, D> {
         if cosines.iter().any(|cosine| cosine.is_nan()) {
             return Err(Error::new(ErrorKind::Value, NAME, "a factor or a weight has an entry that is not finite"));
         }
-        let cosine = |r: usize, s: usize| cosines[r * columns + s].clamp(-1.0, 1.0);
-        let mut pairs: Vec<Pair> = if rows <= columns {
-            let partners = best_partners(rows, columns, cosine);
-            partners.into_iter().enumerate().map(|(r, s)| Pair { own: r, other: s, cosine: cosine(r, s) }).collect()
-        } else {
-            let partners = best_partners(columns, rows, |s, r| cosine(r, s));
-            partners.into_iter().enumerate().map(|(s, r)| Pair { own: r, other: s, cosine: cosine(r, s) }).collect()
+        // Partners are found from the side that has fewer.
+        let pair = |i: usize, j: usize| {
+            let (own, other) = if rows <= columns { (i, j) } else { (j, i) };
+            Pair { own, other, cosine: cosines[own * columns + other].clamp(-1.0, 1.0) }
         };
+        let partners = best_partners(rows.min(columns), rows.max(columns), |i, j| pair(i, j).cosine);
+        let mut pairs: Vec<Pair> = partners.into_iter().enumerate().map(|(i, j)| pair(i, j)).collect();
         pairs.sort_by_key(|pair| pair.own);
         Ok(Congruence { pairs })
     }
