@@ -40,6 +40,13 @@ pub fn check_gradients(
     tolerance: f64,
     f: impl Fn(&[Var<f64>]) -> Result<Var<f64>>,
 ) -> Result<()> {
+    check(inputs, tolerance, &f)
+}
+
+type Function<'a> = dyn Fn(&[Var<f64>]) -> Result<Var<f64>> + 'a;
+
+/// Compiled once, not for each closure.
+fn check(inputs: &[Tensor<f64, IxDyn>], tolerance: f64, f: &Function) -> Result<()> {
     let variables: Vec<Var<f64>> = inputs.iter().map(|x| Var::parameter(x.clone())).collect();
     let result = f(&variables)?;
     let weights = Tensor::normal(result.shape().to_vec(), &mut ChaCha8Rng::seed_from_u64(0x5eed))?.into_dyn();

@@ -31,7 +31,7 @@ impl<T: Scalar> Numbers<T> {
 /// `out[i] = f(x[i])`, with a plain loop: what is as large as these functions is inlined into nothing less.
 #[inline(always)]
 fn each<T: Scalar>(cpu: &Cpu, x: &[T], out: &mut [T], f: impl Fn(T) -> T + Sync) {
-    rows(cpu, out, 1, |range, out| {
+    rows(cpu, out, 1, &|range, out| {
         vectorized(
             #[inline(always)]
             || {
@@ -46,7 +46,7 @@ fn each<T: Scalar>(cpu: &Cpu, x: &[T], out: &mut [T], f: impl Fn(T) -> T + Sync)
 /// `out[i] = f(x[i], y[i])`
 #[inline(always)]
 fn each2<T: Scalar>(cpu: &Cpu, x: &[T], y: &[T], out: &mut [T], f: impl Fn(T, T) -> T + Sync) {
-    rows(cpu, out, 1, |range, out| {
+    rows(cpu, out, 1, &|range, out| {
         vectorized(
             #[inline(always)]
             || {

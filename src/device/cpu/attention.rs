@@ -172,7 +172,7 @@ pub(crate) fn forward<T: Scalar>(cpu: &Cpu, p: &Problem<'_, T>, (out, layout): (
     let blocks = n.div_ceil(height);
     let units = batch * heads * blocks;
     let parts = if cpu.thread_count() == 1 { 1 } else { units.min(cpu.thread_count() * 8) };
-    cpu.map_parts(parts, |i| {
+    cpu.map_parts(parts, &|i| {
         let mut scratch = HostBlock::pooled(height * m);
         let mut factors = HostBlock::<T>::pooled(if p.drop.is_some() { m } else { 0 });
         for unit in part(units, parts, i) {
@@ -227,7 +227,7 @@ pub(crate) fn backward<T: Scalar>(cpu: &Cpu, p: &Problem<'_, T>, saved: &Saved<'
     let way = Way { p, saved, q: q.map(Target::new), k: k.map(Target::new), v: v.map(Target::new) };
     let head = |pair: usize| (pair / heads, pair % heads);
     let Some((bias, layout)) = bias else {
-        cpu.map_parts(pairs, |pair| way.head(head(pair), None));
+        cpu.map_parts(pairs, &|pair| way.head(head(pair), None));
         return;
     };
     // Heads that share a slice of the bias add to it one after the other.
@@ -240,7 +240,7 @@ pub(crate) fn backward<T: Scalar>(cpu: &Cpu, p: &Problem<'_, T>, saved: &Saved<'
         let mut members = vec![Vec::new(); groups];
         (0..pairs).for_each(|pair| members[group_of(head(pair))].push(head(pair)));
         let block = Shared(bias.as_mut_ptr());
-        cpu.map_parts(groups, |group| {
+        cpu.map_parts(groups, &|group| {
             // SAFETY: every group writes its own slice; there are `groups` of them in the block.
             let mine = unsafe { std::slice::from_raw_parts_mut(block.get().add(group * slice), slice) };
             mine.fill(T::zero());
@@ -250,7 +250,7 @@ pub(crate) fn backward<T: Scalar>(cpu: &Cpu, p: &Problem<'_, T>, saved: &Saved<'
     }
     // Few slices and many threads: each thread has slices of its own, added up in order.
     let parts = cpu.thread_count().min(pairs);
-    let sums = cpu.map_parts(parts, |i| {
+    let sums = cpu.map_parts(parts, &|i| {
         let mut own = HostBlock::pooled(bias.len());
         own.as_mut_slice().fill(T::zero());
         for pair in part(pairs, parts, i) {

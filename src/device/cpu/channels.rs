@@ -32,7 +32,7 @@ fn by_group<T: Scalar>(
     work: impl Fn(&(usize, Range<usize>), &mut [T]) + Sync,
 ) -> Vec<T> {
     let segments = segments(cpu, at);
-    let found = cpu.map_parts(segments.len(), |i| {
+    let found = cpu.map_parts(segments.len(), &|i| {
         let mut sums = vec![T::zero(); width];
         work(&segments[i], &mut sums);
         sums
@@ -115,7 +115,7 @@ pub(crate) fn moments<T: Scalar>(cpu: &Cpu, at: Channels, x: &[T]) -> (Vec<T>, V
     let n = at.channels;
     let at = Channels { groups: 1, rows: at.groups * at.rows, ..at };
     let segments = segments(cpu, at);
-    let found = cpu.map_parts(segments.len(), |i| {
+    let found = cpu.map_parts(segments.len(), &|i| {
         let (mut mean, mut square) = (vec![T::zero(); n], vec![T::zero(); n]);
         let (mut own_mean, mut own_square) = (vec![T::zero(); n], vec![T::zero(); n]);
         let mut count = 0;
@@ -186,7 +186,7 @@ pub(crate) fn affine<T: Scalar>(
     y: &mut [T],
 ) {
     let n = at.channels;
-    rows::map_rows(cpu, at.groups * at.rows, [(y, n)], |range, [y]| {
+    rows::map_rows(cpu, at.groups * at.rows, [(y, n)], &|range, [y]| {
         vectorized(
             #[inline(always)]
             || {
@@ -215,7 +215,7 @@ pub(crate) fn combine<T: Scalar>(
     dx: &mut [T],
 ) {
     let n = at.channels;
-    rows::map_rows(cpu, at.groups * at.rows, [(dx, n)], |range, [dx]| {
+    rows::map_rows(cpu, at.groups * at.rows, [(dx, n)], &|range, [dx]| {
         vectorized(
             #[inline(always)]
             || {

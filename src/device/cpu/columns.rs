@@ -19,7 +19,7 @@ pub(crate) fn contract<T: Scalar>(cpu: &Cpu, s: Columns, y: &[T], (b, b_at): (&[
             b[b_at.offset.wrapping_add_signed(j * b_at.rows + r * b_at.cols)]
         })
         .collect();
-    rows(cpu, out, rank, |range, out| {
+    rows(cpu, out, rank, &|range, out| {
         vectorized(
             #[inline(always)]
             || {

@@ -82,7 +82,7 @@ pub(crate) fn apply<T: Scalar>(cpu: &Cpu, drop: &Drop, x: &[T], out: &mut [T]) {
     let (threshold, factor) = (drop.threshold(), drop.factor());
     let whole = x.len() / BLOCK * BLOCK;
     let (out, last) = out.split_at_mut(whole);
-    rows::map_rows(cpu, whole / BLOCK, [(out, BLOCK)], |range, [out]| {
+    rows::map_rows(cpu, whole / BLOCK, [(out, BLOCK)], &|range, [out]| {
         vectorized(
             #[inline(always)]
             || {

@@ -58,7 +58,7 @@ impl<'a, const N: usize> Walk<'a, N> {
 }
 
 /// Splits a row-major result into parts of whole rows of `row` entries and hands each to a thread with the rows it covers.
-pub(crate) fn rows<T: Send>(cpu: &Cpu, out: &mut [T], row: usize, work: impl Fn(Range<usize>, &mut [T]) + Sync) {
+pub(crate) fn rows<T: Send>(cpu: &Cpu, out: &mut [T], row: usize, work: &(dyn Fn(Range<usize>, &mut [T]) + Sync)) {
     if out.is_empty() {
         return;
     }
@@ -69,7 +69,7 @@ pub(crate) fn rows<T: Send>(cpu: &Cpu, out: &mut [T], row: usize, work: impl Fn(
     }
     let per_part = count.div_ceil(threads * 4).max(GRAIN.div_ceil(row));
     let pieces = out.chunks_mut(per_part * row).enumerate().collect();
-    cpu.map_pieces(pieces, |(i, part)| work(i * per_part..i * per_part + part.len() / row, part));
+    cpu.map_pieces(pieces, &|(i, part)| work(i * per_part..i * per_part + part.len() / row, part));
 }
 
 /// Fills a row-major result run by run: `run` gets the positions of the operands and the entries of the result there.
@@ -83,7 +83,7 @@ fn drive<const N: usize, T: Send>(
     let Some((inner, outer)) = nest.split_last() else { return };
     if outer.is_empty() {
         // One run: it may be cut anywhere.
-        return rows(cpu, out, 1, |range, out| {
+        return rows(cpu, out, 1, &|range, out| {
             let mut at = offsets;
             at.iter_mut().zip(inner.strides).for_each(|(at, s)| *at = at.wrapping_add_signed(range.start as isize * s));
             vectorized(
@@ -92,7 +92,7 @@ fn drive<const N: usize, T: Send>(
             )
         });
     }
-    rows(cpu, out, inner.size, |range, out| {
+    rows(cpu, out, inner.size, &|range, out| {
         vectorized(
             #[inline(always)]
             || {
@@ -156,7 +156,7 @@ fn transpose<A: Element, B: Element>(
     let middle: usize = between.iter().map(|l| l.size).product();
     let row = middle * inner.size;
     let outer: Modes<Loop<1>> = before.iter().copied().chain([long]).collect();
-    rows(cpu, out, row, |range, out| {
+    rows(cpu, out, row, &|range, out| {
         // `range` counts steps of (before, unit); group those of one `before`.
         let mut step = range.start;
         while step < range.end {

@@ -140,7 +140,7 @@ mod tests {
             let cpu = Cpu::with_threads(threads);
             for count in [0, 1, 2, 3, 100, 3000] {
                 let calls: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
-                let results = cpu.map_parts(count, |i| {
+                let results = cpu.map_parts(count, &|i| {
                     calls[i].fetch_add(1, Ordering::Relaxed);
                     i.to_string()
                 });
@@ -148,7 +148,7 @@ mod tests {
                 assert!(calls.iter().all(|calls| calls.load(Ordering::Relaxed) == 1));
             }
             let words: Vec<String> = (0..50).map(|i| i.to_string()).collect();
-            assert_eq!(cpu.map_pieces(words.clone(), |word| word), words);
+            assert_eq!(cpu.map_pieces(words.clone(), &|word| word), words);
         }
     }
 
@@ -158,7 +158,7 @@ mod tests {
         let cpu = Cpu::with_threads(3);
         let me = thread::current().id();
         let helped = || {
-            cpu.map_parts(3, |_| {
+            cpu.map_parts(3, &|_| {
                 thread::sleep(Duration::from_millis(20));
                 thread::current().id() != me
             })
@@ -167,7 +167,7 @@ mod tests {
         assert!((0..100).any(|_| helped().contains(&true)));
         for round in 0..2000 {
             let sum = AtomicUsize::new(round);
-            cpu.map_parts(4, |i| sum.fetch_add(i, Ordering::Relaxed));
+            cpu.map_parts(4, &|i| sum.fetch_add(i, Ordering::Relaxed));
             assert_eq!(sum.into_inner(), round + 6);
         }
     }
@@ -175,8 +175,8 @@ mod tests {
     #[test]
     fn loops_in_loops_and_from_many_threads() {
         let cpu = Cpu::with_threads(2);
-        let inner = |n: usize| cpu.map_parts(n, |j| j).into_iter().sum::<usize>();
-        let sum = |n: usize| cpu.map_parts(n, inner).into_iter().sum::<usize>();
+        let inner = |n: usize| cpu.map_parts(n, &|j| j).into_iter().sum::<usize>();
+        let sum = |n: usize| cpu.map_parts(n, &inner).into_iter().sum::<usize>();
         let expected: usize = (0..30).map(|i| (0..i).sum::<usize>()).sum();
         thread::scope(|scope| {
             for _ in 0..8 {
@@ -191,7 +191,7 @@ mod tests {
         for at in [0, 7, 99] {
             let before = std::sync::Arc::new(());
             let panic = catch_unwind(AssertUnwindSafe(|| {
-                cpu.map_parts(100, |i| {
+                cpu.map_parts(100, &|i| {
                     assert!(i != at, "index {i}");
                     before.clone()
                 })
@@ -200,6 +200,6 @@ mod tests {
             assert_eq!(panic.downcast_ref::<String>().unwrap(), &format!("index {at}"));
             assert_eq!(std::sync::Arc::strong_count(&before), 1);
         }
-        assert_eq!(cpu.map_parts(3, |i| i), [0, 1, 2]);
+        assert_eq!(cpu.map_parts(3, &|i| i), [0, 1, 2]);
     }
 }

@@ -13,7 +13,7 @@ fn at<I: Index>(index: I) -> usize {
 pub(crate) fn take_rows<T: Scalar, I: Index>(cpu: &Cpu, table: &[T], width: usize, ids: &[I], out: &mut [T]) {
     // Less than this is copied before a second thread is awake.
     let cpu = if out.len() < 1 << 20 { &Cpu::with_threads(1) } else { cpu };
-    rows(cpu, out, width.max(1), |range, out| {
+    rows(cpu, out, width.max(1), &|range, out| {
         for (&id, out) in ids[range].iter().zip(out.chunks_exact_mut(width)) {
             out.copy_from_slice(&table[at(id) * width..][..width]);
         }
@@ -48,7 +48,7 @@ pub(crate) fn add_rows<T: Scalar, I: Index>(
         order[*end as usize] = pick as i64;
     }
     let (first, order) = (&*first, &*order);
-    rows(cpu, out, width, |range, out| {
+    rows(cpu, out, width, &|range, out| {
         vectorized(
             #[inline(always)]
             || {
@@ -77,7 +77,7 @@ pub(crate) fn take_along<T: Scalar, I: Index>(
     count: usize,
     out: &mut [T],
 ) {
-    rows(cpu, out, after.max(1), |range, out| {
+    rows(cpu, out, after.max(1), &|range, out| {
         let (mut block, mut j) = (range.start / count, range.start % count);
         let index = &index[range.start * after..];
         for (out, index) in out.chunks_exact_mut(after).zip(index.chunks_exact(after)) {
@@ -102,7 +102,7 @@ pub(crate) fn add_along<T: Scalar, I: Index>(
     out: &mut [T],
 ) {
     let size = count * after;
-    rows(cpu, out, (n * after).max(1), |range, out| {
+    rows(cpu, out, (n * after).max(1), &|range, out| {
         for (block, out) in range.clone().zip(out.chunks_exact_mut(n * after)) {
             out.fill(T::zero());
             let picks = x[block * size..][..size].iter().zip(&index[block * size..][..size]);
@@ -116,7 +116,7 @@ pub(crate) fn add_along<T: Scalar, I: Index>(
 pub(crate) fn argmax<T: Scalar>(cpu: &Cpu, x: &[T], Around { n, after, .. }: Around, out: &mut [u32]) {
     // What beats the best so far: anything larger, and the first NaN.
     let beats = |x: T, best: T| x > best || (x.is_nan() && !best.is_nan());
-    rows(cpu, out, after.max(1), |range, out| {
+    rows(cpu, out, after.max(1), &|range, out| {
         for (block, out) in range.clone().zip(out.chunks_exact_mut(after)) {
             let x = &x[block * n * after..][..n * after];
             out.fill(0);

@@ -65,7 +65,7 @@ pub(crate) fn gemm<T: Scalar>(cpu: &Cpu, p: &Gemm<T>, a: &[T], b: &[T], c: &mut 
         (0..batches).for_each(|i| unsafe { raw.product(i, 0..p.m, 0..p.n) });
     } else if batches >= 2 * threads {
         let parts = (threads * 4).min(batches).min(work.div_ceil(GRAIN));
-        cpu.map_parts(parts, |i| {
+        cpu.map_parts(parts, &|i| {
             // SAFETY: as above; the matrices of the batch in C do not overlap.
             part(batches, parts, i).for_each(|i| unsafe { raw.product(i, 0..p.m, 0..p.n) })
         });
@@ -77,7 +77,7 @@ pub(crate) fn gemm<T: Scalar>(cpu: &Cpu, p: &Gemm<T>, a: &[T], b: &[T], c: &mut 
         let split_rows = p.m >= 2 * p.n;
         let long = if split_rows { p.m } else { p.n };
         let parts = (2 * threads).min(long.div_ceil(8)).max(1);
-        cpu.map_parts(parts, |i| {
+        cpu.map_parts(parts, &|i| {
             let mine = part(long, parts, i);
             let (rows, cols) = if split_rows { (mine, 0..p.n) } else { (0..p.m, mine) };
             // SAFETY: as above; parts write different rows, or different columns, of C.
@@ -161,7 +161,7 @@ impl<T: Scalar> Raw<'_, T> {
         let by_step = sums >= cpu.thread_count();
         let long = if by_step { sums } else { p.k };
         let parts = cpu.thread_count().min(long);
-        let own: Vec<Vec<T>> = cpu.map_parts(parts, |i| {
+        let own: Vec<Vec<T>> = cpu.map_parts(parts, &|i| {
             let mut own = T::pool().take(m * n);
             let mine = part(long, parts, i);
             let (steps, inner) = if by_step { (mine, 0..p.k) } else { (0..sums, mine) };

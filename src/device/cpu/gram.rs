@@ -74,7 +74,7 @@ fn run<T: Scalar, W: Scalar + Vectors>(
     let squares = if n <= PRIVATE || threads == 1 {
         // Two parts a thread: enough to even out a busy machine.
         let parts = (2 * threads).min(chunks);
-        let sums: Vec<(Vec<f64>, f64)> = cpu.map_parts(parts, |i| {
+        let sums: Vec<(Vec<f64>, f64)> = cpu.map_parts(parts, &|i| {
             let (mut sum, mut squares) = (vec![0.0; n * n], Sum::default());
             let mut gathered = Chunk::<W>::new(&fibres, chunk);
             for c in part(chunks, parts, i) {
@@ -92,7 +92,7 @@ fn run<T: Scalar, W: Scalar + Vectors>(
         let groups = n.div_ceil(GROUP);
         let parts = threads * 2;
         let edge = |i: usize| (((groups as f64) * (i as f64 / parts as f64).sqrt()).round() as usize * GROUP).min(n);
-        let sums: Vec<(Vec<f64>, f64)> = cpu.map_parts(parts, |i| {
+        let sums: Vec<(Vec<f64>, f64)> = cpu.map_parts(parts, &|i| {
             let rows = edge(i)..edge(i + 1);
             let mut sum = vec![0.0; rows.len() * n];
             let mut gathered = Chunk::<W>::new(&fibres, chunk);

@@ -15,7 +15,7 @@ pub(crate) fn solve(cpu: &Cpu, normal: Normal, rule: Rule, [m, h, start]: [&[f64
     }
     let parts = cpu.parts(rows * rank * rank * (rank + 8), GRAIN).max(1);
     let per_part = rows.div_ceil(parts);
-    cpu.map_pieces(out.chunks_mut(per_part * rank).enumerate().collect(), |(piece, out)| {
+    cpu.map_pieces(out.chunks_mut(per_part * rank).enumerate().collect(), &|(piece, out)| {
         let mut row = Row { h: vec![0.0; rank * rank], rest: vec![0.0; rank], diagonal: vec![0.0; rank] };
         for (i, out) in out.chunks_exact_mut(rank).enumerate() {
             let r = piece * per_part + i;

@@ -13,14 +13,11 @@ const GRAIN: usize = 1 << 14;
 /// Independent partial results: enough for the additions to overlap, and for vectors of any width.
 const LANES: usize = 32;
 
-/// `work` on every range of rows, with its part of the gradient where there is one; the results added up in order.
-fn rows<T: Scalar>(
-    cpu: &Cpu,
-    count: usize,
-    width: usize,
-    gradient: Option<&mut [T]>,
-    work: impl Fn(Range<usize>, Option<&mut [T]>) -> f64 + Sync,
-) -> f64 {
+/// The sum of the losses of a range of rows, with their part of the gradient where there is one.
+type Work<'a, T> = dyn Fn(Range<usize>, Option<&mut [T]>) -> f64 + Sync + 'a;
+
+/// `work` on every range of rows; the results added up in order.
+fn rows<T: Scalar>(cpu: &Cpu, count: usize, width: usize, gradient: Option<&mut [T]>, work: &Work<T>) -> f64 {
     let parts = cpu.parts(count * width, GRAIN).min(count);
     if parts <= 1 {
         return work(0..count, gradient);
@@ -37,7 +34,7 @@ fn rows<T: Scalar>(
             (range, mine)
         })
         .collect();
-    cpu.map_pieces(pieces, |(range, mine)| work(range, mine)).into_iter().sum()
+    cpu.map_pieces(pieces, &|(range, mine)| work(range, mine)).into_iter().sum()
 }
 
 /// Folds pairs of entries in lanes: `f(i, lane)` over all `i`, lane by lane; then the lanes.
@@ -87,7 +84,7 @@ pub(crate) fn cross_entropy<T: Scalar, I: Index>(
     let Targets { rows: count, classes, smoothing, counted, .. } = targets;
     let one = 1.0 / counted as f64;
     let (on, off) = (1.0 - smoothing, smoothing / classes as f64);
-    let sum = rows(cpu, count, classes, gradient, |range, mut gradient| {
+    let sum = rows(cpu, count, classes, gradient, &|range, mut gradient| {
         vectorized(
             #[inline(always)]
             || {
@@ -128,7 +125,7 @@ pub(crate) fn cross_entropy<T: Scalar, I: Index>(
 pub(crate) fn binary_cross_entropy<T: Scalar>(cpu: &Cpu, x: &[T], t: &[T], gradient: Option<&mut [T]>) -> f64 {
     let one = 1.0 / x.len() as f64;
     let factor = T::of(one);
-    let sum = rows(cpu, x.len(), 1, gradient, |range, mut gradient| {
+    let sum = rows(cpu, x.len(), 1, gradient, &|range, mut gradient| {
         let (x, t) = (&x[range.clone()], &t[range]);
         // max(x, 0) - x t + ln(1 + e^-|x|): no exponential overflows.
         let loss = |x: T, t: T| {

@@ -37,7 +37,7 @@ pub(crate) fn forward<T: Scalar>(cpu: &Cpu, g: &Geometry, x: &[T], out: &mut [T]
     let (n, [deep, high, wide]) = (g.c_in, g.output);
     let image = g.input.iter().product::<usize>() * n;
     let height = block_rows(cpu, g.batch * deep, high, 4 * wide * n * size_of::<T>());
-    for_each_block(cpu, blocks(out, [deep, high, wide * n], height), |block| {
+    for_each_block(cpu, blocks(out, [deep, high, wide * n], height), &|block| {
         let x = &x[block.image * image..(block.image + 1) * image];
         vectorized(
             #[inline(always)]
@@ -68,7 +68,7 @@ pub(crate) fn backward<T: Scalar>(cpu: &Cpu, g: &Geometry, x: &[T], dy: &[T], ou
         let end = (to + g.before[m]).div_ceil(g.stride[m]).min(g.output[m]);
         first..end.max(first)
     };
-    for_each_block(cpu, blocks(out, [g.input[0], g.input[1], row], height), |block| {
+    for_each_block(cpu, blocks(out, [g.input[0], g.input[1], row], height), &|block| {
         let x = &x[block.image * image..(block.image + 1) * image];
         // The block's entries among the image's, in rows of channels.
         let start = (block.plane * g.input[1] + block.row) * g.input[2];

@@ -93,7 +93,9 @@ impl Cpu {
     }
 
     /// `work(0), .. work(parts - 1)` in order, computed in parallel.
-    pub(crate) fn map_parts<R: Send>(&self, parts: usize, work: impl Fn(usize) -> R + Sync) -> Vec<R> {
+    ///
+    /// This and its kin take closures by address: what they do is compiled once for each type of result, not once for each closure.
+    pub(crate) fn map_parts<R: Send>(&self, parts: usize, work: &(dyn Fn(usize) -> R + Sync)) -> Vec<R> {
         match &self.pool {
             Some(pool) if parts > 1 => {
                 let results: Vec<Mutex<Option<R>>> = (0..parts).map(|_| Mutex::new(None)).collect();
@@ -101,18 +103,18 @@ impl Cpu {
                 let done = |result: Mutex<Option<R>>| result.into_inner().unwrap_or_else(PoisonError::into_inner);
                 results.into_iter().map(|r| done(r).unwrap_or_else(|| unreachable!("a part was left out"))).collect()
             }
-            _ => (0..parts).map(&work).collect(),
+            _ => (0..parts).map(work).collect(),
         }
     }
 
     /// `work` on each piece, in parallel; results in the order of the pieces.
-    pub(crate) fn map_pieces<P: Send, R: Send>(&self, pieces: Vec<P>, work: impl Fn(P) -> R + Sync) -> Vec<R> {
+    pub(crate) fn map_pieces<P: Send, R: Send>(&self, pieces: Vec<P>, work: &(dyn Fn(P) -> R + Sync)) -> Vec<R> {
         if self.pool.is_none() || pieces.len() <= 1 {
             return pieces.into_iter().map(work).collect();
         }
         let pieces: Vec<Mutex<Option<P>>> = pieces.into_iter().map(|piece| Mutex::new(Some(piece))).collect();
         let take = |i: usize| lock(&pieces[i]).take().unwrap_or_else(|| unreachable!("piece {i} was taken twice"));
-        self.map_parts(pieces.len(), |i| work(take(i)))
+        self.map_parts(pieces.len(), &|i| work(take(i)))
     }
 
     /// How many parts `n` items are split into, at least `grain` in each: a function of `n`, `grain` and the thread count alone, so

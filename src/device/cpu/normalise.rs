@@ -40,7 +40,7 @@ pub(crate) fn forward<T: Scalar>(
     let (weight, bias) = (Vector::new(weight, n, T::one()), Vector::new(bias, n, T::zero()));
     let (weight, bias) = (weight.as_slice(), bias.as_slice());
     let share = T::of(n as f64).recip();
-    rows::map_rows(cpu, x.len() / n, [(y, n), (statistics, 2)], |range, [y, statistics]| {
+    rows::map_rows(cpu, x.len() / n, [(y, n), (statistics, 2)], &|range, [y, statistics]| {
         vectorized(
             #[inline(always)]
             || {
@@ -76,7 +76,7 @@ pub(crate) fn backward<T: Scalar>(
     let weight = weight.as_slice();
     let share = T::of(n as f64).recip();
     // Each part of the rows has sums of its own, added up in order below.
-    let sums = rows::map_rows(cpu, x.len() / n, [(dx, n)], |range, [dx]| {
+    let sums = rows::map_rows(cpu, x.len() / n, [(dx, n)], &|range, [dx]| {
         let mut own = HostBlock::pooled(2 * n);
         let own_slice = own.as_mut_slice();
         own_slice.fill(T::zero());

@@ -58,7 +58,7 @@ pub(crate) fn step<T: Scalar>(cpu: &Cpu, pieces: Vec<Piece<'_, T>>) {
         return pieces.into_iter().for_each(Piece::step);
     }
     let shares = shares(pieces, total, parts);
-    cpu.map_pieces(shares, |share| share.into_iter().for_each(Piece::step));
+    cpu.map_pieces(shares, &|share| share.into_iter().for_each(Piece::step));
 }
 
 /// The pieces, of `total` entries together, as equal parts of one range. A piece that lies on a border is cut.

@@ -18,7 +18,7 @@ pub(crate) fn place<T: Element>(
         return;
     }
     if small.contains(&0) {
-        return rows(cpu, out, 1, |_, out| out.fill(T::default()));
+        return rows(cpu, out, 1, &|_, out| out.fill(T::default()));
     }
     // The last mode that is not whole: what lies behind it moves in one piece. A mode walked with a step is an outer one.
     let whole = |m: usize| at[m] == Stride { first: 0, step: 1 } && small[m] == shape[m];
@@ -33,11 +33,11 @@ pub(crate) fn place<T: Element>(
         // One row: each of its three pieces may be cut anywhere.
         let (before, rest) = out.split_at_mut(left);
         let (middle, after) = rest.split_at_mut(run);
-        rows(cpu, before, 1, |_, out| out.fill(T::default()));
-        rows(cpu, middle, 1, |range, out| out.copy_from_slice(&source[range]));
-        return rows(cpu, after, 1, |_, out| out.fill(T::default()));
+        rows(cpu, before, 1, &|_, out| out.fill(T::default()));
+        rows(cpu, middle, 1, &|range, out| out.copy_from_slice(&source[range]));
+        return rows(cpu, after, 1, &|_, out| out.fill(T::default()));
     }
-    rows(cpu, out, row, |range, out| {
+    rows(cpu, out, row, &|range, out| {
         let mut index: Modes<usize> = Modes::from_elem(0, split);
         let mut rest = range.start;
         for m in (0..split).rev() {
@@ -78,12 +78,12 @@ pub(crate) fn join<T: Element>(cpu: &Cpu, parts: &[(&[T], usize)], out: &mut [T]
         let mut out = out;
         for &(source, width) in parts {
             let (to, rest) = out.split_at_mut(width);
-            rows(cpu, to, 1, |range, to| to.copy_from_slice(&source[range]));
+            rows(cpu, to, 1, &|range, to| to.copy_from_slice(&source[range]));
             out = rest;
         }
         return;
     }
-    rows(cpu, out, row, |range, out| {
+    rows(cpu, out, row, &|range, out| {
         for (i, mut out) in range.zip(out.chunks_exact_mut(row)) {
             for &(source, width) in parts {
                 let (to, rest) = out.split_at_mut(width);

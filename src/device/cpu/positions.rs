@@ -21,7 +21,7 @@ pub(crate) fn gather<T: Scalar>(
     if out.is_empty() {
         return;
     }
-    rows::map_rows(cpu, out.len() / m, [(out, m)], |range, [out]| {
+    rows::map_rows(cpu, out.len() / m, [(out, m)], &|range, [out]| {
         let mut row = range.start;
         let mut out = out;
         while row < range.end {
@@ -69,7 +69,7 @@ pub(crate) fn scatter_rows<T: Scalar>(
     if out.is_empty() {
         return;
     }
-    rows::map_rows(cpu, out.len() / width, [(out, width)], |range, [out]| {
+    rows::map_rows(cpu, out.len() / width, [(out, width)], &|range, [out]| {
         out.fill(T::zero());
         for (row, out) in range.zip(out.chunks_exact_mut(width)) {
             let index = &index[row % n * m..][..m];
@@ -94,7 +94,7 @@ pub(crate) fn scatter_columns<T: Scalar>(
     if out.is_empty() {
         return;
     }
-    rows::map_rows(cpu, out.len() / width, [(out, width)], |range, [out]| {
+    rows::map_rows(cpu, out.len() / width, [(out, width)], &|range, [out]| {
         out.fill(T::zero());
         let mut column = range.start;
         let mut out = out;

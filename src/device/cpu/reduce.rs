@@ -24,8 +24,8 @@ fn over_runs<const N: usize>(
     cpu: &Cpu,
     nest: &[Loop<N>],
     offsets: [usize; N],
-    fold: impl Fn([usize; N], usize) -> f64 + Sync,
-    join: impl Fn(f64, f64) -> f64 + Sync,
+    fold: &(dyn Fn([usize; N], usize) -> f64 + Sync),
+    join: &(dyn Fn(f64, f64) -> f64 + Sync),
     empty: f64,
 ) -> f64 {
     let Some((inner, outer)) = nest.split_last() else { return empty };
@@ -34,7 +34,7 @@ fn over_runs<const N: usize>(
         return empty;
     }
     let parts = cpu.parts(rows * inner.size, GRAIN);
-    let sums = cpu.map_parts(parts, |i| {
+    let sums = cpu.map_parts(parts, &|i| {
         if rows == 1 {
             let range = part(inner.size, parts, i);
             let mut at = offsets;
@@ -85,7 +85,7 @@ fn fold<T: Scalar>(
         ),
         _ => (0..n as isize).fold(empty, |sum, i| f(sum, x[at.wrapping_add_signed(i * stride)].f64())),
     };
-    over_runs(cpu, &nest, [layout.offset()], run, join, empty)
+    over_runs(cpu, &nest, [layout.offset()], &run, &join, empty)
 }
 
 pub(crate) fn total<T: Scalar>(cpu: &Cpu, total: Total, x: &[T], layout: &Layout) -> f64 {
@@ -108,7 +108,7 @@ pub(crate) fn total<T: Scalar>(cpu: &Cpu, total: Total, x: &[T], layout: &Layout
 pub(crate) fn squares<T: Scalar>(cpu: &Cpu, slices: &[&[T]]) -> f64 {
     let pieces: Vec<&[T]> = slices.iter().flat_map(|slice| slice.chunks(GRAIN)).collect();
     let parts = cpu.parts(slices.iter().map(|slice| slice.len()).sum(), GRAIN).min(pieces.len());
-    let sums = cpu.map_parts(parts, |i| {
+    let sums = cpu.map_parts(parts, &|i| {
         let mine = pieces[part(pieces.len(), parts, i)].iter();
         let squares = |piece: &&[T]| {
             vectorized(
@@ -146,7 +146,7 @@ pub(crate) fn dot<T: Scalar>(cpu: &Cpu, (x, x_at): (&[T], &Layout), (y, y_at): (
             (0..n as isize).map(|k| x[i.wrapping_add_signed(k * s)].f64() * y[j.wrapping_add_signed(k * t)].f64()).sum()
         }
     };
-    over_runs(cpu, &nest, [x_at.offset(), y_at.offset()], run, |a, b| a + b, 0.0)
+    over_runs(cpu, &nest, [x_at.offset(), y_at.offset()], &run, &|a, b| a + b, 0.0)
 }
 
 /// The row-major position of the first entry that `is` picks.
@@ -163,7 +163,7 @@ pub(crate) fn first<T: Element>(cpu: &Cpu, x: &[T], layout: &Layout, is: impl Fn
     let cut = n.div_ceil(1 << 14);
     let pieces = rows * cut;
     let parts = cpu.parts(pieces * n.min(1 << 14), GRAIN).min(pieces).max(1);
-    cpu.map_parts(parts, |i| {
+    cpu.map_parts(parts, &|i| {
         for piece in part(pieces, parts, i) {
             let (row, range) = (piece / cut, part(n, cut, piece % cut));
             if row * n + range.start > found.load(Ordering::Relaxed) {
@@ -258,7 +258,7 @@ fn rows_of<T: Scalar, const N: usize>(
     if !side_by_side || len == 0 {
         let parts = cpu.parts(out.len(), GRAIN.div_ceil(len.max(1))).max(1);
         let per_part = out.len().div_ceil(parts);
-        cpu.map_pieces(out.chunks_mut(per_part.max(1)).enumerate().collect(), |(i, out)| {
+        cpu.map_pieces(out.chunks_mut(per_part.max(1)).enumerate().collect(), &|(i, out)| {
             let mut walk = Walk::new(&head, offsets, i * per_part);
             for out in out {
                 *out = T::of(row(&tails, walk.at()));
@@ -295,10 +295,10 @@ fn rows_of<T: Scalar, const N: usize>(
             out.iter_mut().zip(sums).for_each(|(out, sum)| *out = T::of(*sum));
         };
         let chunks = out.chunks_exact_mut(width).flat_map(|row| row.chunks_mut(TILE)).enumerate();
-        cpu.map_pieces(chunks.collect(), fill);
+        cpu.map_pieces(chunks.collect(), &fill);
         return;
     }
-    let partial = cpu.map_parts(count * parts, |task| {
+    let partial = cpu.map_parts(count * parts, &|task| {
         let t = task / parts;
         let mut sums = vec![0.0; tile(t).len()];
         add_up(t, part(len, parts, task % parts), &mut sums);

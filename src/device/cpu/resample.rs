@@ -34,7 +34,7 @@ pub(crate) fn resample<T: Scalar>(cpu: &Cpu, channels: usize, mixes: &[Mix<T>; 3
         );
     };
     let blocks = blocks(out, [deep.result(), high.result(), row], height);
-    for_each_block(cpu, blocks, work);
+    for_each_block(cpu, blocks, &work);
 }
 
 /// `out[i, c] += factor sum_j wide[i, j] line[j, c]`

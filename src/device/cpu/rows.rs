@@ -10,13 +10,16 @@ const GRAIN: usize = 1 << 15;
 /// Independent partial results: enough for the additions to overlap, and for vectors of any width.
 const LANES: usize = 32;
 
+/// What is done with a range of rows and its part of every block.
+pub(crate) type Work<'a, T, R, const N: usize> = dyn Fn(Range<usize>, [&mut [T]; N]) -> R + Sync + 'a;
+
 /// Splits blocks of `rows` rows each (given with the size of a row) into the same ranges of rows, and runs `work` on each range
 /// with its part of every block. Results come in the order of the ranges, which depend on the sizes and the thread count alone.
 pub(crate) fn map_rows<T: Scalar, R: Send, const N: usize>(
     cpu: &Cpu,
     rows: usize,
     blocks: [(&mut [T], usize); N],
-    work: impl Fn(Range<usize>, [&mut [T]; N]) -> R + Sync,
+    work: &Work<T, R, N>,
 ) -> Vec<R> {
     let widest = blocks.iter().map(|(_, width)| *width).max().unwrap_or(1).max(1);
     let parts = cpu.parts(rows * widest, GRAIN).min(rows);
@@ -32,7 +35,7 @@ pub(crate) fn map_rows<T: Scalar, R: Send, const N: usize>(
             (range, mine)
         })
         .collect();
-    cpu.map_pieces(pieces, |(range, mine)| work(range, mine))
+    cpu.map_pieces(pieces, &|(range, mine)| work(range, mine))
 }
 
 /// Joins the lanes pairwise.
@@ -165,7 +168,7 @@ mod tests {
         for threads in [1, 3] {
             let cpu = Cpu::with_threads(threads);
             let (mut a, mut b) = (vec![0.0f32; 3000 * 50], vec![0.0f32; 3000]);
-            let counts = map_rows(&cpu, 3000, [(&mut a, 50), (&mut b, 1)], |range, [a, b]| {
+            let counts = map_rows(&cpu, 3000, [(&mut a, 50), (&mut b, 1)], &|range, [a, b]| {
                 a.iter_mut().for_each(|a| *a += 1.0);
                 range.clone().zip(b).for_each(|(i, b)| *b += i as f32);
                 range.len()

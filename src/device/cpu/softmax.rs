@@ -26,7 +26,7 @@ pub(crate) fn forward<T: Scalar>(
         return;
     }
     let mask = mask.map(|(block, layout)| MaskRows::new(block, layout));
-    rows::map_rows(cpu, x.len() / n, [(out, n)], |range, [out]| {
+    rows::map_rows(cpu, x.len() / n, [(out, n)], &|range, [out]| {
         vectorized(
             #[inline(always)]
             || {
@@ -151,7 +151,7 @@ pub(crate) fn backward<T: Scalar>(cpu: &Cpu, kind: Kind, y: &[T], dy: &[T], n: u
     if y.is_empty() {
         return;
     }
-    rows::map_rows(cpu, y.len() / n, [(dx, n)], |range, [dx]| {
+    rows::map_rows(cpu, y.len() / n, [(dx, n)], &|range, [dx]| {
         vectorized(
             #[inline(always)]
             || {
@@ -192,7 +192,7 @@ pub(crate) fn forward_columns<T: Scalar>(cpu: &Cpu, kind: Kind, x: &[T], (n, aft
         return;
     }
     let slab = n * after;
-    rows::map_rows(cpu, x.len() / slab, [(out, slab)], |range, [out]| {
+    rows::map_rows(cpu, x.len() / slab, [(out, slab)], &|range, [out]| {
         vectorized(
             #[inline(always)]
             || {
@@ -256,7 +256,7 @@ pub(crate) fn backward_columns<T: Scalar>(
         return;
     }
     let slab = n * after;
-    rows::map_rows(cpu, y.len() / slab, [(dx, slab)], |range, [dx]| {
+    rows::map_rows(cpu, y.len() / slab, [(dx, slab)], &|range, [dx]| {
         vectorized(
             #[inline(always)]
             || {

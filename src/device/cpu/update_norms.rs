@@ -21,7 +21,7 @@ pub(crate) fn update_norms<T: Scalar>(cpu: &Cpu, [cols, rank]: [usize; 2], [w, b
     let rows = out.len();
     let parts = cpu.parts(rows * cols * (rank + 1), GRAIN).max(1);
     let per_part = rows.div_ceil(parts).next_multiple_of(ROWS).max(ROWS);
-    cpu.map_pieces(out.chunks_mut(per_part).enumerate().collect(), |(piece, out)| {
+    cpu.map_pieces(out.chunks_mut(per_part).enumerate().collect(), &|(piece, out)| {
         for (i, out) in out.chunks_mut(ROWS).enumerate() {
             let first = piece * per_part + i * ROWS;
             let rows = first..first + out.len();

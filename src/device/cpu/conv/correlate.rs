@@ -149,7 +149,7 @@ fn pack<T: Scalar>(cpu: &Cpu, shape: Shape, passes: &[Pass], filter: &Filter<T>)
     if len < 1 << 14 {
         pieces.into_iter().for_each(fill);
     } else {
-        cpu.map_pieces(pieces, fill);
+        cpu.map_pieces(pieces, &fill);
     }
     Packed { block, start, passes: places, panels, lanes }
 }
@@ -184,7 +184,7 @@ pub(super) fn correlate<T: Scalar>(
         passes.iter().enumerate().for_each(|(i, pass)| job.pass(i, pass));
     };
     let blocks = blocks(out, [result[0], result[1], row], height);
-    for_each_block(cpu, blocks, work);
+    for_each_block(cpu, blocks, &work);
 }
 
 /// The bias of each group in whole registers; zeros where there is none.

@@ -162,7 +162,7 @@ pub(in crate::device::cpu) fn blocks<T>(
 pub(in crate::device::cpu) fn for_each_block<T: Scalar>(
     cpu: &Cpu,
     blocks: Vec<Block<'_, T>>,
-    work: impl Fn(Block<'_, T>) + Sync,
+    work: &(dyn Fn(Block<'_, T>) + Sync),
 ) {
     cpu.map_pieces(blocks, work);
 }

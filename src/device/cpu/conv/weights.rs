@@ -66,7 +66,7 @@ pub(crate) fn weight_gradient<T: Scalar>(
     let height = super::block_rows(cpu, g.batch * g.output[0], g.output[1], (row + read) * size_of::<T>());
     let blocks = blocks_of([g.batch * g.output[0], g.output[1]], height);
     let parts = cpu.thread_count().min(blocks.len());
-    let sums = cpu.map_parts(parts, |i| {
+    let sums = cpu.map_parts(parts, &|i| {
         let mut sums = HostBlock::pooled(g.c_out * depth);
         sums.as_mut_slice().fill(T::zero());
         let mut bases = Vec::new();
@@ -126,7 +126,7 @@ pub(crate) fn weight_gradient<T: Scalar>(
         (k[0] * g.kernel[1] + k[1]) * g.kernel[2] + k[2]
     };
     let places: Vec<usize> = (0..depth / ci).map(tap).collect();
-    super::super::elementwise::rows(cpu, out, ci * taps, |channels, out| {
+    super::super::elementwise::rows(cpu, out, ci * taps, &|channels, out| {
         for (channel, out) in channels.zip(out.chunks_exact_mut(ci * taps)) {
             for sums in &sums {
                 let sums = &sums.as_slice()[channel * depth..(channel + 1) * depth];

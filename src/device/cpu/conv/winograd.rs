@@ -92,7 +92,7 @@ pub(super) fn correlate<T: Scalar>(
         results.write(filter.bias, filter.bias_period, wide.count, block.out);
     };
     let blocks = blocks(out, [1, high.count, wide.count * shape.result], 2 * tile_rows);
-    for_each_block(cpu, blocks, work);
+    for_each_block(cpu, blocks, &work);
 }
 
 /// The weight seen through the transform, as 16 times the panels of a pass with one tap.
@@ -126,7 +126,7 @@ fn transformed_weight<T: Scalar>(
     }
     let down = [0, 1, 2].map(|t| high.taps[t].k * filter.taps[1]);
     let right = [0, 1, 2].map(|t| wide.taps[t].k * filter.taps[2]);
-    cpu.map_pieces(pieces, |piece| piece.fill(filter, down, right));
+    cpu.map_pieces(pieces, &|piece| piece.fill(filter, down, right));
     weights
 }
 

@@ -222,5 +222,5 @@ pub(crate) fn correlate<T: Scalar>(
         }
     };
     let blocks = blocks(out, [result[0], result[1], row], height);
-    for_each_block(cpu, blocks, work);
+    for_each_block(cpu, blocks, &work);
 }

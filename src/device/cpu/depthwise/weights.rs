@@ -24,7 +24,7 @@ pub(crate) fn weight_gradient<T: Scalar>(cpu: &Cpu, g: &Geometry, axes: &[Axis; 
     let blocks = blocks_of([g.batch * g.output[0], g.output[1]], height);
     let parts = cpu.thread_count().min(blocks.len());
     let image = g.input.iter().product::<usize>() * n;
-    let sums = cpu.map_parts(parts, |i| {
+    let sums = cpu.map_parts(parts, &|i| {
         // In whole registers: `[register of channels][tap][lane]`.
         let mut sums = HostBlock::<T>::pooled(taps * n.next_multiple_of(64));
         sums.as_mut_slice().fill(T::zero());

@@ -99,15 +99,15 @@ static __device__ __forceinline__ void cross_entropy_long(const T* x, const void
         }
         if (gradient) {
             const T factor = (T)(one / (double)all.sum), term = (T)(off * one), hit = (T)(on * one);
-            EACH_LONG(T, i, n) {
-                Pack<T> pack = load(from, i, n, whole, (T)0);
+            EACH_LONG(T, i, n, whole) {
+                Pack<T> pack = load(from, i, n, whole, (T)0, LONG_STEP(whole));
 #pragma unroll
                 for (int j = 0; j < PACK(T); ++j) {
                     T made = exponential(pack.at[j] - all.most) * factor - term;
-                    if (i + j == label) made -= hit;
+                    if (i + j * LONG_STEP(whole) == label) made -= hit;
                     pack.at[j] = counts ? made : (T)0;
                 }
-                store(gradient + row * n, i, n, whole, pack);
+                store(gradient + row * n, i, n, whole, pack, LONG_STEP(whole));
             }
         }
     }

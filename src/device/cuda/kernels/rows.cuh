@@ -11,25 +11,25 @@ struct alignas(16) Pack {
 // Whether these rows of n entries can be read and written pack by pack.
 static __device__ __forceinline__ bool aligned(const void* a) { return ((u64)a & 15) == 0; }
 
-// Entries i .. i + PACK of a row, of which n - i may be fewer: `fill` stands for the others.
+// Entries i, i + step, .. of a row of n, a pack of them or fewer: `fill` stands for the others. The step is 1 where rows are whole packs.
 template <typename T, typename I>
-static __device__ __forceinline__ Pack<T> load(const T* row, I i, I n, bool whole, T fill) {
+static __device__ __forceinline__ Pack<T> load(const T* row, I i, I n, bool whole, T fill, int step = 1) {
     if (whole) return *(const Pack<T>*)(row + i);
     Pack<T> pack;
 #pragma unroll
-    for (int j = 0; j < PACK(T); ++j) pack.at[j] = i + j < n ? row[i + j] : fill;
+    for (int j = 0; j < PACK(T); ++j) pack.at[j] = i + j * step < n ? row[i + j * step] : fill;
     return pack;
 }
 
 template <typename T, typename I>
-static __device__ __forceinline__ void store(T* row, I i, I n, bool whole, const Pack<T>& pack) {
+static __device__ __forceinline__ void store(T* row, I i, I n, bool whole, const Pack<T>& pack, int step = 1) {
     if (whole) {
         *(Pack<T>*)(row + i) = pack;
         return;
     }
 #pragma unroll
     for (int j = 0; j < PACK(T); ++j) {
-        if (i + j < n) row[i + j] = pack.at[j];
+        if (i + j * step < n) row[i + j * step] = pack.at[j];
     }
 }
 
@@ -117,18 +117,21 @@ static __device__ __forceinline__ T minus_infinity() { return (T)-__longlong_as_
     KERNEL(block8_f64, double, 256, 8)
 
 // Rows that no registers hold are read again, by a block of 1024 threads each. Packs that a thread asks for before it looks at the first of
-// them: loads that wait together.
+// them: loads that wait together. Where rows are not whole packs, the entries of a pack are 1024 apart, so that neighbours ask for neighbours.
 #define DEEP 4
-#define EACH_LONG(T, i, n) for (i64 i = (i64)threadIdx.x * PACK(T); i < n; i += 1024 * PACK(T))
+#define LONG_STEP(whole) ((whole) ? 1 : 1024)
+#define FIRST_LONG(T, whole) ((i64)threadIdx.x * ((whole) ? PACK(T) : 1))
+#define EACH_LONG(T, i, n, whole) for (i64 i = FIRST_LONG(T, whole); i < n; i += 1024 * PACK(T))
 
-// Entries i .. i + PACK of a long row, with a term added where there is one.
+// A pack of a long row, with a term added where there is one.
 template <typename T>
 static __device__ __forceinline__ Pack<T> load_long(const T* row, const T* term, i64 along, i64 i, i64 n, bool whole) {
-    Pack<T> pack = load(row, i, n, whole, minus_infinity<T>());
+    const int step = LONG_STEP(whole);
+    Pack<T> pack = load(row, i, n, whole, minus_infinity<T>(), step);
     if (term) {
 #pragma unroll
         for (int j = 0; j < PACK(T); ++j) {
-            if (i + j < n) pack.at[j] += term[(i + j) * along];
+            if (i + j * step < n) pack.at[j] += term[(i + j * step) * along];
         }
     }
     return pack;
@@ -152,9 +155,10 @@ struct Softened {
 template <typename T>
 static __device__ __forceinline__ Softened<T> softened(const T* row, const T* term, i64 along, i64 n, bool whole, bool apart) {
     const T nothing = minus_infinity<T>();
+    const int step = LONG_STEP(whole);
     Softened<T> found = {nothing, (T)0, (T)0};
     i64 count = 0;
-    for (i64 first = (i64)threadIdx.x * PACK(T); first < n; first += 1024 * DEEP * PACK(T)) {
+    for (i64 first = FIRST_LONG(T, whole); first < n; first += 1024 * DEEP * PACK(T)) {
         Pack<T> held[DEEP];
         T most = found.most;
 #pragma unroll
@@ -177,7 +181,7 @@ static __device__ __forceinline__ Softened<T> softened(const T* row, const T* te
             const i64 i = first + k * 1024 * PACK(T);
 #pragma unroll
             for (int j = 0; j < PACK(T); ++j) {
-                if (i + j < n) {
+                if (i + j * step < n) {
                     ++count;
                     if (none) continue;
                     found.sum += exponential(held[k].at[j] - most);

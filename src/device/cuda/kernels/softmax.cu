@@ -109,14 +109,14 @@ static __device__ __forceinline__ void soften_long(const T* x, T* y, i64 rows, i
         const Softened<T> all = pieces > 1 ? joined(parts + 2 * here.row * pieces, pieces) : softened(x + start, term, along, n, whole, false);
         const bool empty = all.most == nothing;
         const T last = log ? logarithm(all.sum) : (T)1 / all.sum;
-        EACH_LONG(T, i, here.count) {
+        EACH_LONG(T, i, here.count, whole) {
             Pack<T> pack = load_long(x + start, term, along, i, here.count, whole);
 #pragma unroll
             for (int j = 0; j < PACK(T); ++j) {
                 const T apart = pack.at[j] - all.most;
                 pack.at[j] = empty ? (log ? nothing : (T)0) : log ? apart - last : exponential(apart) * last;
             }
-            store(y + start, i, here.count, whole, pack);
+            store(y + start, i, here.count, whole, pack, LONG_STEP(whole));
         }
     }
 }
@@ -167,10 +167,10 @@ FOR_ROWS(SOFTMAX_BACK)
 template <typename T>
 static __device__ __forceinline__ T slope(const T* y, const T* dy, i64 n, bool log, bool whole) {
     T sum = 0;
-    EACH_LONG(T, i, n) {
-        const Pack<T> up = load(dy, i, n, whole, (T)0);
+    EACH_LONG(T, i, n, whole) {
+        const Pack<T> up = load(dy, i, n, whole, (T)0, LONG_STEP(whole));
         Pack<T> here = up;
-        if (!log) here = load(y, i, n, whole, (T)0);
+        if (!log) here = load(y, i, n, whole, (T)0, LONG_STEP(whole));
 #pragma unroll
         for (int j = 0; j < PACK(T); ++j) sum += log ? up.at[j] : here.at[j] * up.at[j];
     }
@@ -200,14 +200,14 @@ static __device__ __forceinline__ void soften_back_long(const T* y, const T* dy,
         } else {
             sum = slope(y + start, dy + start, n, log, whole);
         }
-        EACH_LONG(T, i, here.count) {
-            Pack<T> made = load(y + start, i, here.count, whole, (T)0);
-            const Pack<T> up = load(dy + start, i, here.count, whole, (T)0);
+        EACH_LONG(T, i, here.count, whole) {
+            Pack<T> made = load(y + start, i, here.count, whole, (T)0, LONG_STEP(whole));
+            const Pack<T> up = load(dy + start, i, here.count, whole, (T)0, LONG_STEP(whole));
 #pragma unroll
             for (int j = 0; j < PACK(T); ++j) {
                 made.at[j] = log ? up.at[j] - exponential(made.at[j]) * sum : made.at[j] * (up.at[j] - sum);
             }
-            store(dx + start, i, here.count, whole, made);
+            store(dx + start, i, here.count, whole, made, LONG_STEP(whole));
         }
     }
 }
