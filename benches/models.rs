@@ -3,7 +3,7 @@
 //! ```sh
 //! cargo bench --bench models -- --model convnextv2-atto --method flora
 //! cargo bench --bench models -- --model deberta-v3-base --batch 8 --length 64
-//! cargo bench --bench models --features cuda -- --model convnextv2-large --batch 16 --device cuda:0 --precision tf32
+//! cargo bench --bench models -- --model convnextv2-large --batch 16 --device cuda:0 --precision tf32
 //! ```
 //!
 //! One line for each method: the numbers that train, medians in seconds of the whole step and of its three parts, the most memory that the

@@ -83,7 +83,7 @@ struct Arguments {
     /// Threads on the CPU; 0 for one per core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
-    /// cpu, or cuda:0 in a build with the feature cuda.
+    /// cpu, or a GPU: cuda:0, cuda:1, ..
     #[arg(long, default_value = "cpu")]
     device: String,
     /// Write core.npy or weights.npy, and factor_0.npy, factor_1.npy .. into this folder, in the place of those of another decomposition.

@@ -2,7 +2,6 @@
 //!
 //! Where no GPU is, the cases that need one print why they were skipped, and how many have been so far (`--nocapture` shows it). Where no
 //! libnvrtc is found, so does the compile check; PyPI's `nvidia-cuda-nvrtc` on the loader's path is enough for that one.
-#![cfg(feature = "cuda")]
 
 use ndarray::{Dimension, Ix1, Ix2, Ix3, IxDyn, s};
 use rand::SeedableRng;

@@ -1,5 +1,4 @@
 //! What a GPU's memory holds between a forward pass and the way back. A program of its own: memory is counted for the whole process.
-#![cfg(feature = "cuda")]
 
 use ndarray::IxDyn;
 use rand::SeedableRng;

@@ -341,11 +341,10 @@ fn options_that_do_not_go_together_are_refused() -> Result {
     Ok(())
 }
 
-#[cfg(not(feature = "cuda"))]
 #[test]
-fn without_the_feature_a_gpu_is_refused_with_the_way_to_get_it() -> Result {
+fn a_gpu_that_is_not_there_is_refused() -> Result {
     let case = Case::new(&small()?)?;
-    case.fails("--method st-hosvd --tol 0.1 --device cuda:0 --out parts", &["cuda:0", "--features cuda", "cpu"])
+    case.fails("--method st-hosvd --tol 0.1 --device cuda:99 --out parts", &["Device::cuda", "cuda:99"])
 }
 
 #[test]

@@ -2,26 +2,20 @@
 //! over the time it took. `benches/peers/gpu.py` times the same in PyTorch and TensorLy.
 //!
 //! ```sh
-//! cargo bench --features cuda --bench gpu              # everything
-//! cargo bench --features cuda --bench gpu -- softmax   # what has this in its name
-//! cargo bench --features cuda --bench gpu -- --brief   # each case a single time, to count what it does rather than to time it
+//! cargo bench --bench gpu              # everything
+//! cargo bench --bench gpu -- softmax   # what has this in its name
+//! cargo bench --bench gpu -- --brief   # each case a single time, to count what it does rather than to time it
 //! ```
 //!
 //! Times are medians of rounds, taken by the host's clock around many launches and one wait at the end, so that the launches' own cost
 //! is in them where the host is slower than the GPU: small operations show what the host takes for them.
 
-#[cfg(feature = "cuda")]
 mod conv;
-#[cfg(feature = "cuda")]
 mod products;
-#[cfg(feature = "cuda")]
 mod rows;
-#[cfg(feature = "cuda")]
 mod timing;
-#[cfg(feature = "cuda")]
 mod work;
 
-#[cfg(feature = "cuda")]
 fn main() {
     let device = match tenfold::Device::cuda(0) {
         Ok(device) => device,
@@ -35,9 +29,4 @@ fn main() {
             println!("{error}");
         }
     }
-}
-
-#[cfg(not(feature = "cuda"))]
-fn main() {
-    println!("nothing to time: built without `--features cuda`");
 }

@@ -5,7 +5,7 @@
 A case has the name and the shapes of one in benches/gpu/. A group of calls, long enough to take some milliseconds, lies between two events; printed is
 the median over the groups, by call. Images are NHWC in memory (torch.channels_last), as tenfold's are. Precisions: "f32" turns TF32 off in cuBLAS and
 cuDNN, "tf32" on, "bf16" runs under autocast. TensorLy's cases run where it can be imported. BENCH is the command of tenfold's own benchmark, as
-"cargo bench --features cuda --bench gpu --" or the program that this builds: it runs first, and the table has both.
+"cargo bench --bench gpu --" or the program that this builds: it runs first, and the table has both.
 """
 
 import argparse

@@ -3,7 +3,7 @@
     python3 benches/peers/gpu_steps.py --tenfold BENCH [--cases convnextv2-large:16,deberta-v3-base:32x128] [--method flora,lora,full]
         [--precision tf32,bf16] [--reps 20] [--compile] [--json out.json]
 
-BENCH is the program that `cargo bench --bench models --features cuda --no-run` builds. A case is a model and its batch: images of 224 x 224, or texts x
+BENCH is the program that `cargo bench --bench models --no-run` builds. A case is a model and its batch: images of 224 x 224, or texts x
 tokens. Models and methods are those of `models.py`; every measurement is a process of its own. In PyTorch, `tf32` allows TF32 in
 products and convolutions, `bf16` is autocast; AdamW is the fused one. Times are medians of whole steps (forward, backward, AdamW) by
 events on the device; memory is the most that tensors took on the device (`max_memory_allocated`).

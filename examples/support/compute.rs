@@ -7,7 +7,7 @@ use tenfold::{Device, Precision, Result};
 #[derive(Args)]
 #[command(next_help_heading = "Where it runs")]
 pub struct ComputeArguments {
-    /// cpu, or cuda:0 in a build with the feature cuda.
+    /// cpu, or a GPU: cuda:0, cuda:1, ..
     #[arg(long, default_value = "cpu")]
     pub device: String,
     /// Of products on a GPU: f32, tf32 (inputs rounded to 10 bits) or bf16 (to 7). Weights, sums and steps stay f32.
