@@ -125,6 +125,7 @@ fn fine_tuning_by_every_method_says_what_it_came_to_and_leaves_what_it_says() ->
         assert_eq!(json["rank"].is_null(), attached == 0, "{json}");
         // The merged network is the base with the adapter.
         let merged = ConvNext::<f32>::open(case.path(method).join("model"))?;
+        assert_eq!(merged.label_names(), ["dark", "bright"]);
         let mut adapted = ConvNext::<f32>::open(case.path("convnext"))?;
         adapted.reset_classifier(2, &mut ChaCha8Rng::seed_from_u64(0))?;
         peft::load(&mut adapted, case.path(method).join("adapter"))?;

@@ -104,7 +104,7 @@ fn a_run_leaves_an_adapter_a_model_and_predictions() -> Result {
     let tokenizer = Tokenizer::open(fixture().join("model"))?;
     let dev = Texts::new(&Task::Sst2.read(fixture(), Part::Dev)?, &tokenizer, 32, TooLong::Refuse)?;
     let model = TextArchitecture::open::<f32>(case.path("run/model"))?;
-    assert_eq!(model.labels(), 2);
+    assert_eq!((model.labels(), model.label_names()), (2, &Task::Sst2.label_names()[..]));
     assert_eq!(Task::Sst2.scores(&dev.logits(&*model, 4)?, &dev)?.get("accuracy"), Some(accuracy));
 
     // Norms of updates are recorded where that is asked for, with every method that has updates.

@@ -55,6 +55,7 @@ impl Arguments {
         let data = self.data.open(architecture.input())?;
         println!("{data}");
         model.reset_classifier(data.classes.len(), &mut ChaCha8Rng::seed_from_u64(self.training.seed))?;
+        model.name_labels(&data.classes)?;
         model.to_device(&device)?;
         let (images, training) = (&self.data, &self.training);
         let pace = training.pace(pace_of(method.name()), data.train.len());

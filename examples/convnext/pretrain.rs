@@ -53,6 +53,7 @@ impl Arguments {
         println!("{data}");
         let mut model =
             architecture.with_labels(data.classes.len()).build(&mut ChaCha8Rng::seed_from_u64(self.training.seed))?;
+        model.name_labels(&data.classes)?;
         model.to_device(&device)?;
         let (images, training) = (&self.data, &self.training);
         let pace = training.pace(Pace::new(2e-3, 20, 128), data.train.len());

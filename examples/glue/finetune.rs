@@ -82,6 +82,7 @@ impl Arguments {
         let data = self.data.open(&tokenizer, defaults.max_length, model.most_tokens())?;
         println!("{data}");
         model.reset_classifier(data.task.labels(), &mut ChaCha8Rng::seed_from_u64(training.seed))?;
+        model.name_labels(&data.task.label_names())?;
         model.set_classifier_dropout(self.classifier_dropout.unwrap_or(defaults.classifier_dropout))?;
         model.to_device(&device)?;
         let own = defaults.pace(method.name(), training.epochs, training.batch, data.train.len());

@@ -8,6 +8,7 @@ use super::{
     missing::Observed,
     scale::{check_norm, divided, unit},
     target::check_not_empty,
+    tucker::unit_columns,
 };
 use crate::{
     algebra::{MttkrpHalf as Half, check_factors},
@@ -117,6 +118,7 @@ pub struct CpAls<T: Scalar = f64> {
     starts: usize,
     non_negative: NonNegative,
     skip_nan: bool,
+    fixed: Vec<usize>,
 }
 
 impl<T: Scalar> CpAls<T> {
@@ -130,6 +132,7 @@ impl<T: Scalar> CpAls<T> {
             starts: 1,
             non_negative: NonNegative::None,
             skip_nan: false,
+            fixed: Vec::new(),
         }
     }
 
@@ -189,12 +192,38 @@ impl<T: Scalar> CpAls<T> {
         self
     }
 
+    /// The factors of these modes stay as [`start`](CpAls::start) gives them; the others are found. So a sample is described by parts that are
+    /// known: fit what new data have in common with a decomposition of old ones. Components keep their order and these factors their
+    /// scale: their norms are not in the weights. With one mode left to find, one sweep is the solution.
+    ///
+    /// ```
+    /// use ndarray::array;
+    /// use tenfold::{Tensor, decomp::{CpAls, CpStart}};
+    ///
+    /// let (spectra, times) = (Tensor::from(array![[1.0, 0.0], [2.0, 1.0], [0.0, 3.0]]), Tensor::from(array![[1.0, 1.0], [0.5, 2.0]]));
+    /// let amounts = Tensor::from(array![[2.0, 1.0], [0.0, 4.0]]);
+    /// let x = Tensor::from_fn([2, 3, 2], |i| {
+    ///     let at = |f: &Tensor<f64, ndarray::Ix2>, n: usize, r: usize| f.get(&[n, r]).unwrap();
+    ///     (0..2).map(|r| at(&amounts, i[0], r) * at(&spectra, i[1], r) * at(&times, i[2], r)).sum()
+    /// })?;
+    /// let start = CpStart::Given(vec![Tensor::ones([2, 2])?, spectra, times]);
+    /// let fit = CpAls::rank(2).start(start).fixed_modes([1, 2]).sweeps(1).fit(&x)?;
+    /// let found = fit.factors()[0].mul(&fit.weights().insert_mode(0)?.into_order()?)?;
+    /// assert!(found.sub(&amounts)?.max_abs()? < 1e-12);
+    /// # Ok::<(), tenfold::Error>(())
+    /// ```
+    pub fn fixed_modes(mut self, modes: impl Into<Vec<usize>>) -> Self {
+        self.fixed = modes.into();
+        self
+    }
+
     /// Decomposes `x`. The factors' columns have norm 1, the norms are the weights, components come in falling order of weight.
     ///
     /// # Errors
     /// [`ErrorKind::Rank`] for rank 0 or one that no tensor of this shape needs; [`ErrorKind::Value`] for entries that are not
     /// finite (the first is named), for an index of a mode at which every entry is missing, and for a start that is negative where it must not
-    /// be, or too large to compute with; [`ErrorKind::Shape`] for an empty tensor, a given start that does not fit, or a mode that does not exist.
+    /// be, or too large to compute with; also for fixed modes without a given start, with a column of zeros, or where no mode is left to find;
+    /// [`ErrorKind::Shape`] for an empty tensor, a given start that does not fit, or a mode that does not exist.
     pub fn fit<D: Dimension>(&self, x: &Tensor<T, D>) -> Result<Fit<Cp<T, D>>> {
         self.fit_with(x, unwatched)
     }
@@ -217,7 +246,8 @@ impl<T: Scalar> CpAls<T> {
         check_norm("CpAls::fit", &x, norm)?;
         let unit = unit::<T>(norm);
         let x = &divided(&x, unit)?;
-        let problem = Problem { x, mask: mask.as_ref(), norm: norm / unit, unit, non_negative };
+        let fixed = (0..x.order()).map(|mode| self.fixed.contains(&mode)).collect();
+        let problem = Problem { x, mask: mask.as_ref(), norm: norm / unit, unit, non_negative, fixed };
         best_of(self.starts, self.sweeps.most, watch, |attempt, watch| {
             self.run(&problem, self.first_factors(&problem, attempt)?, watch)
         })
@@ -230,6 +260,17 @@ impl<T: Scalar> CpAls<T> {
             let message = format!("rank {}: a tensor of shape {:?} takes ranks from 1 to {most}", self.rank, x.shape());
             return Err(Error::new(ErrorKind::Rank, "CpAls::fit", message));
         }
+        if let Some(mode) = self.fixed.iter().find(|&&mode| mode >= x.order()) {
+            let message = format!("mode {mode} does not exist in a tensor of shape {:?}", x.shape());
+            return Err(Error::shape("CpAls::fixed_modes", message));
+        }
+        let wrong = |message: &str| Err(Error::new(ErrorKind::Value, "CpAls::fixed_modes", message));
+        if !self.fixed.is_empty() && !matches!(self.start, CpStart::Given(_)) {
+            return wrong("factors are to stay as they are, and none are given; give them with CpStart::Given");
+        }
+        if (0..x.order()).all(|mode| self.fixed.contains(&mode)) {
+            return wrong("the factors of all modes are to stay as they are: none is left to find");
+        }
         Ok(())
     }
 
@@ -237,7 +278,7 @@ impl<T: Scalar> CpAls<T> {
         let x = problem.x;
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed.wrapping_add(attempt as u64));
         let mut random = |n: usize, columns: usize| Tensor::<T, Ix2>::uniform([n, columns], &mut rng);
-        match &self.start {
+        let factors = match &self.start {
             CpStart::Given(factors) if attempt == 0 => {
                 check_factors("CpAls::start", x, factors)?;
                 if factors[0].shape()[1] != self.rank {
@@ -253,15 +294,18 @@ impl<T: Scalar> CpAls<T> {
                     }
                 }
                 // The first one is found from the others, by products of them all and of their squares.
-                let size = factors[1..].iter().map(|f| Ok(f.norm()?.max(1.0))).product::<Result<f64>>()?;
+                let first = problem.first();
+                let others = factors.iter().enumerate().filter(|(mode, _)| *mode != first);
+                let size = others.map(|(_, f)| Ok(f.norm()?.max(1.0))).product::<Result<f64>>()?;
                 if size * size > T::max_value().f64() {
                     let message = format!(
-                        "the norms of the given factors but the first multiply to {size:e}, whose square {} does not hold; scale them down",
+                        "the norms of the given factors but that of mode {first} multiply to {size:e}, whose square {} does not hold; scale them \
+                         down",
                         T::DTYPE
                     );
                     return Err(Error::new(ErrorKind::Value, "CpAls::start", message));
                 }
-                Ok(factors.clone())
+                factors.clone()
             }
             CpStart::Hosvd if attempt == 0 => (0..x.order())
                 .map(|mode| {
@@ -276,9 +320,41 @@ impl<T: Scalar> CpAls<T> {
                     let rest = random(n, self.rank - kept)?.to_device(x.device())?;
                     Tensor::concat(&[&vectors, &rest], 1)
                 })
-                .collect(),
-            _ => x.shape().iter().map(|&n| random(n, self.rank)?.to_device(x.device())).collect(),
+                .collect::<Result<_>>()?,
+            _ => {
+                let random = |&n: &usize| random(n, self.rank)?.to_device(x.device());
+                x.shape().iter().map(random).collect::<Result<_>>()?
+            }
+        };
+        self.with_fixed(problem, factors)
+    }
+
+    /// The factors that stay, with columns of norm 1 in the place of what is there, and their norms in the first one that is found.
+    fn with_fixed<D: Dimension>(
+        &self,
+        problem: &Problem<'_, T, D>,
+        mut factors: Vec<Tensor<T, Ix2>>,
+    ) -> Result<Vec<Tensor<T, Ix2>>> {
+        for (mode, given) in self.given(problem) {
+            let (columns, norms) = unit_columns(given)?;
+            if let Some(column) = norms.to_vec()?.iter().position(|norm| norm.is_zero()) {
+                let message = format!("column {column} of the factor of mode {mode} is zero, and is to stay so");
+                return Err(Error::new(ErrorKind::Value, "CpAls::fixed_modes", message));
+            }
+            factors[mode] = columns;
+            let first = problem.first();
+            factors[first] = factors[first].mul(&norms)?;
         }
+        Ok(factors)
+    }
+
+    /// The factors that stay, with their modes.
+    fn given<'a, D: Dimension>(
+        &'a self,
+        problem: &'a Problem<'_, T, D>,
+    ) -> impl Iterator<Item = (usize, &'a Tensor<T, Ix2>)> {
+        let given = if let CpStart::Given(factors) = &self.start { &factors[..] } else { &[] };
+        given.iter().enumerate().filter(|(mode, _)| problem.fixed[*mode])
     }
 
     fn run<D: Dimension>(
@@ -313,13 +389,20 @@ impl<T: Scalar> CpAls<T> {
         let cp = Cp::new(weights.index_mode(0, 0)?, factors)?;
         // A start is a decomposition of X as it was given.
         let cp = if history.is_empty() { cp.normalize()?.scale_weights(1.0 / unit)? } else { cp };
-        let free: Vec<usize> = (0..x.order()).filter(|&mode| !problem.non_negative[mode]).collect();
-        let cp = cp.sort()?.fix_signs_among(&free)?;
+        let free = |&mode: &usize| !problem.non_negative[mode] && !problem.fixed[mode];
+        let cp = if self.fixed.is_empty() { cp.sort()? } else { cp };
+        let cp = cp.fix_signs_among(&(0..x.order()).filter(free).collect::<Vec<_>>())?;
         let relative_error = match history.last() {
             Some(&error) if error > resolved::<T>() && !measured => error,
             _ => cp.error_over(x, mask)?,
         };
-        let cp = cp.scale_weights(unit)?;
+        let mut cp = cp.scale_weights(unit)?;
+        for (mode, given) in self.given(problem) {
+            let (_, norms) = unit_columns(given)?;
+            let mut factors = cp.factors().to_vec();
+            factors[mode] = given.clone();
+            cp = Cp::new(cp.weights().div(&norms.index_mode(0, 0)?)?, factors)?;
+        }
         Ok(Fit { decomposition: cp, relative_error, history, stopped })
     }
 }

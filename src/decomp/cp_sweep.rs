@@ -21,6 +21,15 @@ pub(super) struct Problem<'a, T: Scalar, D: Dimension> {
     pub(super) norm: f64,
     pub(super) unit: f64,
     pub(super) non_negative: Vec<bool>,
+    /// The modes whose factors stay as they are.
+    pub(super) fixed: Vec<bool>,
+}
+
+impl<T: Scalar, D: Dimension> Problem<'_, T, D> {
+    /// The first mode whose factor is found.
+    pub(super) fn first(&self) -> usize {
+        self.fixed.iter().position(|fixed| !fixed).unwrap_or(0)
+    }
 }
 
 /// Where a run stands between two sweeps. Clones share their blocks.
@@ -64,20 +73,29 @@ impl<T: Scalar> State<T> {
             let part = half.contract(problem.x, &self.factors)?;
             let seen = self.left.contract(*half, problem.mask)?;
             for mode in half.modes(order) {
+                // The last one is looked at for what it says of the error.
+                if problem.fixed[mode] && mode + 1 < order {
+                    continue;
+                }
                 let m = part.mode(mode, &self.factors)?;
                 let v = self.left.of(mode, seen.as_ref())?;
                 let non_negative = problem.non_negative[mode];
-                let unscaled = match seen.is_some() || non_negative {
-                    false => solve(&m, &v, (!careful).then_some(&mut pivots))?,
-                    true => rows(&m, (&v, seen.is_some()), &self.factors[mode].mul(&self.weights)?, non_negative)?,
+                let unscaled = if problem.fixed[mode] {
+                    self.factors[mode].mul(&self.weights)?
+                } else if seen.is_some() || non_negative {
+                    rows(&m, (&v, seen.is_some()), &self.factors[mode].mul(&self.weights)?, non_negative)?
+                } else {
+                    solve(&m, &v, (!careful).then_some(&mut pivots))?
                 };
-                let (mut factor, norms) = unit_columns(&unscaled)?;
-                if non_negative {
-                    factor = revived(&factor, &norms)?;
+                if !problem.fixed[mode] {
+                    let (mut factor, norms) = unit_columns(&unscaled)?;
+                    if non_negative {
+                        factor = revived(&factor, &norms)?;
+                    }
+                    self.weights = norms;
+                    self.left.update(mode, &factor)?;
+                    self.factors[mode] = factor;
                 }
-                self.weights = norms;
-                self.left.update(mode, &factor)?;
-                self.factors[mode] = factor;
                 if mode + 1 == order {
                     // <X, X'> = sum of M_n * A_n, with the weights in.
                     inner = Some(inner_unread(&m, &unscaled)?);

@@ -125,6 +125,7 @@
 //! | `cp_wopt(X, P, R)` | - | [`CpAls::rank(r).skip_nan()`](crate::decomp::CpAls::skip_nan) with NaN where P is 0 |
 //! | `score(A, B, 'lambda_penalty', false)` | `a.score(b, weight_penalty=False)` | [`a.congruence(&b)?.score()`](crate::decomp::Cp::congruence): the best pairs, where theirs are chosen greedily |
 //! | `'maxiters'`, `'tol'` | `maxiters`, `stoptol` | `.sweeps(n)`, `.until_change(t)` |
+//! | - | `optdims=[1, 2]` of `cp_als` | [`.fixed_modes([0])`](crate::decomp::CpAls::fixed_modes): those that stay |
 //! | `'init', 'nvecs'` | `init="nvecs"` | [`CpStart::Hosvd`](crate::decomp::CpStart), [`HooiStart::StHosvd`](crate::decomp::HooiStart) |
 //! | `'init', U` | `init=ktensor` | [`CpStart::Given(factors)`](crate::decomp::CpStart), [`HooiStart::Given(factors)`](crate::decomp::HooiStart) |
 //!

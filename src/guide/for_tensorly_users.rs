@@ -79,6 +79,7 @@
 //! | `parafac(x, rank, init="svd")` | [`.start(CpStart::Hosvd)`](crate::decomp::CpStart) |
 //! | `parafac(.., init=(weights, factors))` | [`.start(CpStart::Given(factors))`](crate::decomp::CpStart), the weights multiplied in |
 //! | `n_iter_max=k`, `tol=t` | `.sweeps(k)`, `.until_change(t)`; both with `.exactly(k)` for exactly k sweeps |
+//! | `parafac(.., init=(w, fs), fixed_modes=[0])` | [`.start(CpStart::Given(fs)).fixed_modes([0])`](crate::decomp::CpAls::fixed_modes) |
 //! | `parafac(x, rank, mask=m)` | [`CpAls::rank(rank).skip_nan()`](crate::decomp::CpAls::skip_nan) with NaN where the mask is 0: exact least squares, nothing is imputed |
 //! | `non_negative_parafac_hals(x, rank)`, `nn_modes={0, 2}` | [`CpAls::rank(rank).non_negative()`](crate::decomp::CpAls::non_negative), [`non_negative_modes([0, 2])`](crate::decomp::CpAls::non_negative_modes) |
 //! | `tucker(x, rank, mask=m)` | [`Hooi::ranks(rank).skip_nan()`](crate::decomp::Hooi::skip_nan), NaN as above |

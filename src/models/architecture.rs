@@ -127,7 +127,10 @@ impl Architecture {
     /// The same for another number of classes.
     pub fn with_labels(mut self, labels: usize) -> Self {
         match &mut self {
-            Self::ConvNext(config) => config.num_labels = labels,
+            Self::ConvNext(config) => {
+                config.num_labels = labels;
+                config.label_names.clear();
+            }
             Self::CifarResNet(config) => config.num_labels = labels,
             Self::EfficientNetLite(config) => config.num_labels = labels,
         }

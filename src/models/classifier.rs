@@ -1,5 +1,6 @@
 //! [`ImageClassifier`]: what all models here have in common.
 
+use super::labels;
 use crate::{
     autodiff::Var,
     error::{Error, ErrorKind, Result},
@@ -69,6 +70,22 @@ pub trait ImageClassifier<T: Scalar>: Module<T> {
     /// # Errors
     /// [`ErrorKind::Memory`].
     fn reset_classifier(&mut self, labels: usize, rng: &mut dyn Rng) -> Result<()>;
+
+    /// What the classes are called, in their order; nothing where nobody has named them, and for architectures whose files have no place for
+    /// names.
+    fn label_names(&self) -> &[String] {
+        &[]
+    }
+
+    /// Names the classes, in their order, for the `config.json` that [`write`](ImageClassifier::write) writes and for those who read it:
+    /// pipelines of transformers say `daisy` then, and not `LABEL_0`. A new classifier has no names. Architectures whose files have no place
+    /// for names forget them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`] unless there are as many as [`labels`](ImageClassifier::labels), each with a name of its own.
+    fn name_labels(&mut self, names: &[String]) -> Result<()> {
+        labels::check("ImageClassifier::name_labels", self.labels(), names)
+    }
 }
 
 /// The logits, or an error that says that there is no classifier.

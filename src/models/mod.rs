@@ -79,6 +79,7 @@ mod convnext;
 mod deberta;
 mod efficientnet_lite;
 mod folder;
+mod labels;
 mod resnet;
 mod start;
 mod text_architecture;

@@ -99,4 +99,14 @@ pub trait TextClassifier<T: Scalar>: Module<T> {
     /// # Errors
     /// [`ErrorKind::Memory`](crate::ErrorKind::Memory).
     fn reset_classifier(&mut self, labels: usize, rng: &mut dyn Rng) -> Result<()>;
+
+    /// What the classes are called, in their order; nothing where nobody has named them.
+    fn label_names(&self) -> &[String];
+
+    /// Names the classes, in their order, for the `config.json` that [`save`](TextClassifier::save) writes and for those who read it: pipelines of
+    /// transformers say `entailment` then, and not `LABEL_0`. A new classifier has no names.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Value`](crate::ErrorKind::Value) unless there are as many as [`labels`](TextClassifier::labels), each with a name of its own.
+    fn name_labels(&mut self, names: &[String]) -> Result<()>;
 }

@@ -1,6 +1,6 @@
 //! What the transformers here have in common: the second half of a block, heads, parts of configurations.
 
-use super::Tokens;
+use super::{Tokens, labels};
 use crate::{
     autodiff::{Attention, Var},
     error::{Error, ErrorKind, Result},
@@ -13,7 +13,6 @@ use crate::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 
 /// A linear layer that goes back to the residual stream: norm(x + dropout(linear(h))).
 #[derive(Debug, Clone)]
@@ -104,22 +103,21 @@ pub(super) fn load(
     other.iter().fold(Load::new().renames(renames), |load, pattern| load.ignore(pattern))
 }
 
-/// How many labels a configuration says: as many as are named, else `num_labels`, else transformers' two.
-pub(super) fn labels(num_labels: Option<usize>, named: Option<&BTreeMap<String, Value>>) -> usize {
-    named.map(BTreeMap::len).or(num_labels).unwrap_or(2)
-}
-
 /// The contents of a `config.json`: what `config` says, and what transformers wants to know besides.
-pub(super) fn to_json<C: Serialize>(config: &C, model_type: &str, class: &str, num_labels: usize) -> String {
-    let label = |i: usize| format!("LABEL_{i}");
-    let id2label: BTreeMap<String, Value> = (0..num_labels).map(|i| (i.to_string(), label(i).into())).collect();
-    let label2id: BTreeMap<String, Value> = (0..num_labels).map(|i| (label(i), i.into())).collect();
+pub(super) fn to_json<C: Serialize>(
+    config: &C,
+    model_type: &str,
+    class: &str,
+    num_labels: usize,
+    names: &[String],
+) -> String {
     let mut file = json!({
         "architectures": [class],
         "model_type": model_type,
-        "id2label": id2label,
-        "label2id": label2id,
     });
+    for (name, labels) in labels::write(num_labels, names) {
+        file[name] = labels;
+    }
     // A configuration is a struct of plain fields: its JSON is an object.
     if let (Ok(Value::Object(fields)), Some(file)) = (serde_json::to_value(config), file.as_object_mut()) {
         file.extend(fields);

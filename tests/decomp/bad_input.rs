@@ -295,7 +295,7 @@ fn a_change_that_is_no_number_is_an_error() {
 fn starts_too_large_to_compute_with_are_errors() {
     let x = Tensor::<f64, _>::ones(IxDyn(&[2, 2])).unwrap();
     let factors = vec![Tensor::full([2, 1], 1e300).unwrap(); 2];
-    let text = "CpAls::start: the norms of the given factors but the first multiply to 1.4142135623730952e300, whose square f64 does not hold; scale them down";
+    let text = "CpAls::start: the norms of the given factors but that of mode 0 multiply to 1.4142135623730952e300, whose square f64 does not hold; scale them down";
     for solver in [CpAls::rank(1), CpAls::rank(1).non_negative()] {
         assert_error(solver.start(CpStart::Given(factors.clone())).fit(&x), ErrorKind::Value, text);
     }

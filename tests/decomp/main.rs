@@ -6,6 +6,7 @@ mod support;
 mod bad_input;
 mod congruence;
 mod cp_als;
+mod cp_fixed;
 mod cp_missing;
 mod cp_non_negative;
 mod direct;

@@ -22,6 +22,33 @@ fn content(path: &std::path::Path) -> BTreeMap<String, tenfold::Tensor<f32>> {
 }
 
 #[test]
+fn classes_keep_their_names_where_files_have_a_place_for_them() {
+    let rng = &mut ChaCha8Rng::seed_from_u64(1);
+    let names = ["daisy", "rose"].map(String::from);
+    let folder = tempfile::tempdir().unwrap();
+    let mut model = ConvNext::<f32>::open(fixture("convnextv2_transformers")).unwrap();
+    assert!(model.label_names().is_empty());
+    model.reset_classifier(2, rng).unwrap();
+    assert!(model.name_labels(&[names[0].clone(), names[0].clone()]).unwrap_err().message().contains("\"daisy\""));
+    model.name_labels(&names).unwrap();
+    model.write(folder.path()).unwrap();
+    let mut again = ConvNext::<f32>::open(folder.path()).unwrap();
+    assert_eq!(again.label_names(), names);
+    // An encoder alone has no classes to name, whatever its configuration says of them.
+    again.reset_classifier(0, rng).unwrap();
+    Save::new().write(&again, folder.path().join("model.safetensors")).unwrap();
+    let config = ConvNext::<f32>::open(folder.path()).unwrap().config().clone();
+    assert_eq!((config.num_labels, config.label_names.len()), (0, 0));
+
+    let config =
+        EfficientNetLiteConfig { num_labels: 2, ..EfficientNetLiteConfig::named("efficientnet-lite0").unwrap() };
+    let mut other = EfficientNetLite::<f32>::new(config, rng).unwrap();
+    other.name_labels(&names).unwrap();
+    assert!(other.label_names().is_empty());
+    assert_eq!(other.name_labels(&names[..1]).unwrap_err().kind(), ErrorKind::Value);
+}
+
+#[test]
 fn what_is_written_is_what_the_library_wrote() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("again.safetensors");

@@ -357,6 +357,29 @@ fn words_of_configurations() {
     assert_eq!((model.num_labels, model.hidden_act), (3, Activation::Gelu));
 }
 
+#[test]
+fn classes_keep_their_names() {
+    for case in ["bert", "deberta_v3"] {
+        let mut model = TextArchitecture::open::<f32>(fixture(case)).unwrap();
+        assert!(model.label_names().is_empty());
+        model.reset_classifier(2, &mut rng()).unwrap();
+        let names = ["entailment", "not_entailment"].map(String::from);
+        let error = model.name_labels(&names[..1]).unwrap_err();
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Value, "1 names for 2 classes; needs one for each"));
+        model.name_labels(&names).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        model.save(folder.path()).unwrap();
+        let config = std::fs::read_to_string(folder.path().join("config.json")).unwrap();
+        let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+        assert_eq!(config["id2label"], serde_json::json!({"0": "entailment", "1": "not_entailment"}));
+        assert_eq!(config["label2id"], serde_json::json!({"entailment": 0, "not_entailment": 1}));
+        let mut again = TextArchitecture::open::<f32>(folder.path()).unwrap();
+        assert_eq!(again.label_names(), names);
+        again.reset_classifier(2, &mut rng()).unwrap();
+        assert!(again.label_names().is_empty());
+    }
+}
+
 /// Another encoder's names are told from a classifier's.
 #[test]
 fn a_model_under_other_names_is_refused() {

@@ -1,7 +1,7 @@
 //! Folders and files that do not fit, are broken or hostile: an error that says all of it, and a model that stays as it was.
 
 use super::{
-    folders::{CONFIG, Model, TENSORS, folder, state},
+    folders::{CONFIG, Model, TENSORS, folder, state, train},
     layers::normal,
 };
 use ndarray::IxDyn;
@@ -222,6 +222,7 @@ fn files_of_lycoris_that_do_not_fit() {
     let file = path.join("a.safetensors");
     let mut model = Model::<f64>::new(1);
     peft::attach(&mut model, &Flora::new().rank(2), &Targets::of(["stem", "up"])).unwrap();
+    train(&mut model);
     lycoris::save(&model, "default", "x", &file).unwrap();
     let original = TensorFile::open(&file).unwrap();
     let refused = |new: &TensorFile, kind: ErrorKind, part: &str| {
@@ -235,6 +236,21 @@ fn files_of_lycoris_that_do_not_fit() {
     };
     let without = |end: &'static str| rewritten(&file, move |name| (!name.ends_with(end)).then(|| name.into()));
     refused(&without("stem.alpha"), ErrorKind::Value, "1 of the model's tensors are missing: \"stem.alpha\"");
+    // Where no layer has one, the scale is 1.
+    let merged = |alpha: Option<f64>| {
+        let mut new = without("alpha");
+        for (layer, alpha) in ["stem", "up"].into_iter().filter_map(|layer| alpha.map(|alpha| (layer, alpha))) {
+            new.insert(&format!("x_{layer}.alpha"), &Tensor::from_vec(IxDyn(&[]), vec![alpha]).unwrap()).unwrap();
+        }
+        new.save(&file).unwrap();
+        let mut model = Model::<f64>::new(1);
+        lycoris::load(&mut model, "default", "x", &file).unwrap();
+        peft::merge(&mut model).unwrap();
+        original.save(&file).unwrap();
+        state(&model)
+    };
+    assert_eq!(merged(None), merged(Some(2.0)));
+    assert_ne!(merged(None), merged(Some(4.0)));
     // Without it, it is LoRA, and A is another.
     refused(
         &without("stem.lora_mid.weight"),

@@ -2,7 +2,7 @@
 
 use crate::{
     error::{ErrorKind, Result},
-    models::{folder, transformer},
+    models::{folder, labels, transformer},
     nn::Activation,
     tensor::Origin,
 };
@@ -59,6 +59,9 @@ pub struct BertConfig {
     /// The number of classes; 0 for no classifier.
     #[serde(skip)]
     pub num_labels: usize,
+    /// What the classes are called, in their order; nothing for `LABEL_0` and so on.
+    #[serde(skip)]
+    pub label_names: Vec<String>,
 }
 
 impl Default for BertConfig {
@@ -78,12 +81,13 @@ impl Default for BertConfig {
             pad_token_id: 0,
             classifier_dropout: None,
             num_labels: 2,
+            label_names: Vec::new(),
         }
     }
 }
 
 impl BertConfig {
-    /// As Hugging Face's `config.json` says. What it leaves out has transformers' defaults; labels are counted in `id2label`.
+    /// As Hugging Face's `config.json` says. What it leaves out has transformers' defaults; labels are counted, and named, in `id2label`.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] where the file cannot be read; [`ErrorKind::Format`] where it is no such file, naming what is wrong in it;
@@ -100,16 +104,16 @@ impl BertConfig {
             let message = format!("position_embedding_type is {kind:?}; only \"absolute\" is here");
             return Err(origin.error(ErrorKind::Unsupported, message));
         }
-        let num_labels = transformer::labels(file.num_labels, file.id2label.as_ref());
-        let config = Self { num_labels, ..file.config };
+        let (num_labels, label_names) = labels::read(file.num_labels, file.id2label.as_ref());
+        let config = Self { num_labels, label_names, ..file.config };
         config.check().map_err(|e| origin.error(e.kind(), e.message()))?;
         Ok(config)
     }
 
-    /// The contents of a `config.json` that Hugging Face's transformers reads. Labels are named `LABEL_0` and so on.
+    /// The contents of a `config.json` that Hugging Face's transformers reads.
     pub fn to_json(&self) -> String {
         let class = if self.num_labels == 0 { "BertModel" } else { "BertForSequenceClassification" };
-        transformer::to_json(self, "bert", class, self.num_labels)
+        transformer::to_json(self, "bert", class, self.num_labels, &self.label_names)
     }
 
     /// An error unless a model can have these sizes.

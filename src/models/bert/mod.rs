@@ -7,7 +7,7 @@ pub use config::BertConfig;
 use super::{
     TextClassifier, Tokens,
     classifier::new_classifier,
-    folder,
+    folder, labels,
     start::draw,
     transformer::{Block, Sizes, check_length, classify, drop_probabilities, join_heads, load, split_heads},
 };
@@ -147,7 +147,8 @@ impl<T: Scalar> Bert<T> {
     pub(super) fn of_checkpoint(config: BertConfig, checkpoint: &Checkpoint) -> Result<Self> {
         let has = |part: &str| checkpoint.names().any(|name| name.ends_with(part));
         let num_labels = if has("classifier.weight") { config.num_labels } else { 0 };
-        let mut model = Self::zeros(BertConfig { num_labels, ..config })?;
+        let mut model =
+            Self::zeros(BertConfig { num_labels, label_names: labels::of(num_labels, config.label_names), ..config })?;
         if !has("pooler.dense.weight") {
             model.encoder.pooler = None;
         }
@@ -232,6 +233,17 @@ impl<T: Scalar> TextClassifier<T> for Bert<T> {
         }
         self.classifier = new_classifier(width, labels, START, rng)?;
         self.config.num_labels = labels;
+        self.config.label_names.clear();
+        Ok(())
+    }
+
+    fn label_names(&self) -> &[String] {
+        &self.config.label_names
+    }
+
+    fn name_labels(&mut self, names: &[String]) -> Result<()> {
+        labels::check(NAME, self.config.num_labels, names)?;
+        self.config.label_names = names.to_vec();
         Ok(())
     }
 }

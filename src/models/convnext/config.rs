@@ -3,7 +3,7 @@
 use super::names::ConvNextNames;
 use crate::{
     error::{Error, ErrorKind, Result},
-    models::{MOST, folder},
+    models::{MOST, folder, labels},
     nn::Checkpoint,
     tensor::Origin,
 };
@@ -65,6 +65,8 @@ pub struct ConvNextConfig {
     pub depths: Vec<usize>,
     /// The number of classes; 0 for no classifier.
     pub num_labels: usize,
+    /// What the classes are called, in their order; nothing for `LABEL_0` and so on.
+    pub label_names: Vec<String>,
     /// What the norm before the classifier adds to the variance: 1e-12 in Hugging Face's files, 1e-6 elsewhere. All other norms add 1e-6.
     pub layer_norm_eps: f64,
     /// What a channel's scale at the end of a block starts as ([`V1`](ConvNextVersion::V1) alone); none for 0.
@@ -123,13 +125,14 @@ impl ConvNextConfig {
             hidden_sizes: (0..4).map(|stage| first << stage).collect(),
             depths: depths.to_vec(),
             num_labels: 1000,
+            label_names: Vec::new(),
             layer_norm_eps: 1e-12,
             layer_scale_init_value: 1e-6,
             drop_path_rate: 0.0,
         })
     }
 
-    /// As Hugging Face's `config.json` says. What it leaves out has transformers' defaults; labels are counted in `id2label`.
+    /// As Hugging Face's `config.json` says. What it leaves out has transformers' defaults; labels are counted, and named, in `id2label`.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] where the file cannot be read; [`ErrorKind::Format`] where it is no such file, naming what is wrong in it;
@@ -158,13 +161,15 @@ impl ConvNextConfig {
                 return Err(origin.error(ErrorKind::Unsupported, message));
             }
         };
+        let (num_labels, label_names) = labels::read(Some(file.num_labels), file.id2label.as_ref());
         let config = Self {
             version,
             num_channels: file.num_channels,
             patch_size,
             hidden_sizes: file.hidden_sizes,
             depths: file.depths,
-            num_labels: file.id2label.map_or(file.num_labels, |labels| labels.len()),
+            num_labels,
+            label_names,
             layer_norm_eps: file.layer_norm_eps,
             layer_scale_init_value: file.layer_scale_init_value,
             drop_path_rate: file.drop_path_rate,
@@ -215,6 +220,7 @@ impl ConvNextConfig {
                 .collect::<Result<_>>()?,
             depths: (0..stages).map(|stage| count(&|i| block(stage, i, "dwconv.weight"))).collect(),
             num_labels: shapes.get("classifier.weight").map_or(0, |shape| first(shape)),
+            label_names: Vec::new(),
             layer_norm_eps: if names == ConvNextNames::HuggingFace { 1e-12 } else { 1e-6 },
             layer_scale_init_value: match version == ConvNextVersion::V2 || has_scale {
                 true => 1e-6,
@@ -234,13 +240,14 @@ impl ConvNextConfig {
             Some(file) => {
                 let config = Self::from_json(file)?;
                 // The file of a plain encoder has no classifier, whatever its configuration says of labels.
-                Self { num_labels: config.num_labels.min(of_shapes.num_labels), ..config }
+                let num_labels = config.num_labels.min(of_shapes.num_labels);
+                Self { num_labels, label_names: labels::of(num_labels, config.label_names), ..config }
             }
             None => of_shapes,
         })
     }
 
-    /// The contents of a `config.json` that Hugging Face's transformers reads. Labels are named `LABEL_0` and so on.
+    /// The contents of a `config.json` that Hugging Face's transformers reads.
     pub fn to_json(&self) -> String {
         let model_type = self.version.model_type();
         let class = match (self.version, self.num_labels) {
@@ -249,10 +256,6 @@ impl ConvNextConfig {
             (ConvNextVersion::V2, 0) => "ConvNextV2Model",
             (ConvNextVersion::V2, _) => "ConvNextV2ForImageClassification",
         };
-        let label = |i: usize| format!("LABEL_{i}");
-        let id2label: BTreeMap<String, Value> =
-            (0..self.num_labels).map(|i| (i.to_string(), label(i).into())).collect();
-        let label2id: BTreeMap<String, Value> = (0..self.num_labels).map(|i| (label(i), i.into())).collect();
         let mut file = json!({
             "architectures": [class],
             "model_type": model_type,
@@ -264,9 +267,10 @@ impl ConvNextConfig {
             "hidden_act": "gelu",
             "layer_norm_eps": self.layer_norm_eps,
             "drop_path_rate": self.drop_path_rate,
-            "id2label": id2label,
-            "label2id": label2id,
         });
+        for (name, labels) in labels::write(self.num_labels, &self.label_names) {
+            file[name] = labels;
+        }
         if self.version == ConvNextVersion::V1 {
             file["layer_scale_init_value"] = self.layer_scale_init_value.into();
         }

@@ -11,7 +11,7 @@ pub use names::ConvNextNames;
 use super::{
     ImageClassifier,
     classifier::{classify, new_classifier},
-    folder,
+    folder, labels,
     start::draw,
 };
 use crate::{
@@ -290,6 +290,17 @@ impl<T: Scalar> ImageClassifier<T> for ConvNext<T> {
         let width = self.config.hidden_sizes.last().copied().unwrap_or_default();
         self.classifier = new_classifier(width, labels, START, rng)?;
         self.config.num_labels = labels;
+        self.config.label_names.clear();
+        Ok(())
+    }
+
+    fn label_names(&self) -> &[String] {
+        &self.config.label_names
+    }
+
+    fn name_labels(&mut self, names: &[String]) -> Result<()> {
+        labels::check("ConvNext", self.config.num_labels, names)?;
+        self.config.label_names = names.to_vec();
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     autodiff::RelativePositions,
     error::{Error, ErrorKind, Result},
-    models::{folder, transformer},
+    models::{folder, labels, transformer},
     nn::Activation,
     tensor::Origin,
 };
@@ -99,6 +99,9 @@ pub struct DebertaConfig {
     /// The number of classes; 0 for no classifier.
     #[serde(skip)]
     pub num_labels: usize,
+    /// What the classes are called, in their order; nothing for `LABEL_0` and so on.
+    #[serde(skip)]
+    pub label_names: Vec<String>,
 }
 
 /// The defaults of transformers.
@@ -132,6 +135,7 @@ impl Default for DebertaConfig {
             pooler_hidden_act: Activation::Gelu,
             cls_dropout: None,
             num_labels: 2,
+            label_names: Vec::new(),
         }
     }
 }
@@ -178,7 +182,7 @@ impl DebertaConfig {
         })
     }
 
-    /// As Hugging Face's `config.json` says. What it leaves out has transformers' defaults; labels are counted in `id2label`.
+    /// As Hugging Face's `config.json` says. What it leaves out has transformers' defaults; labels are counted, and named, in `id2label`.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] where the file cannot be read; [`ErrorKind::Format`] where it is no such file, naming what is wrong in it;
@@ -192,8 +196,8 @@ impl DebertaConfig {
             let message = format!("model_type is {:?}; needs \"deberta-v2\", which version 3 has too", file.model_type);
             return Err(origin.error(ErrorKind::Unsupported, message));
         }
-        let num_labels = transformer::labels(file.num_labels, file.id2label.as_ref());
-        let config = Self { num_labels, ..file.config };
+        let (num_labels, label_names) = labels::read(file.num_labels, file.id2label.as_ref());
+        let config = Self { num_labels, label_names, ..file.config };
         config.check().map_err(|e| origin.error(e.kind(), e.message()))?;
         let width = config.hidden_size;
         for (name, size, needed) in [
@@ -208,10 +212,10 @@ impl DebertaConfig {
         Ok(config)
     }
 
-    /// The contents of a `config.json` that Hugging Face's transformers reads. Labels are named `LABEL_0` and so on.
+    /// The contents of a `config.json` that Hugging Face's transformers reads.
     pub fn to_json(&self) -> String {
         let class = if self.num_labels == 0 { "DebertaV2Model" } else { "DebertaV2ForSequenceClassification" };
-        transformer::to_json(self, "deberta-v2", class, self.num_labels)
+        transformer::to_json(self, "deberta-v2", class, self.num_labels, &self.label_names)
     }
 
     /// An error unless a model can have these sizes.

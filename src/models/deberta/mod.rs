@@ -10,7 +10,7 @@ pub use config::{DebertaConfig, PositionTerms};
 use super::{
     TextClassifier, Tokens,
     classifier::new_classifier,
-    folder,
+    folder, labels,
     start::draw,
     transformer::{Block, Sizes, check_length, classify, load},
 };
@@ -160,7 +160,11 @@ impl<T: Scalar> Deberta<T> {
     pub(super) fn of_checkpoint(config: DebertaConfig, checkpoint: &Checkpoint) -> Result<Self> {
         let has_classifier = checkpoint.names().any(|name| name == "classifier.weight");
         let num_labels = if has_classifier { config.num_labels } else { 0 };
-        let mut model = Self::zeros(DebertaConfig { num_labels, ..config })?;
+        let mut model = Self::zeros(DebertaConfig {
+            num_labels,
+            label_names: labels::of(num_labels, config.label_names),
+            ..config
+        })?;
         model.load(checkpoint)?;
         Ok(model)
     }
@@ -265,6 +269,17 @@ impl<T: Scalar> TextClassifier<T> for Deberta<T> {
         }
         self.classifier = new_classifier(width, labels, START, rng)?;
         self.config.num_labels = labels;
+        self.config.label_names.clear();
+        Ok(())
+    }
+
+    fn label_names(&self) -> &[String] {
+        &self.config.label_names
+    }
+
+    fn name_labels(&mut self, names: &[String]) -> Result<()> {
+        labels::check(NAME, self.config.num_labels, names)?;
+        self.config.label_names = names.to_vec();
         Ok(())
     }
 }

@@ -8,7 +8,7 @@
 //! | `lora_down.weight` | `[r, in, 1, ..]` (without `lora_mid` `[r, in, *kernel]`) | $A_{in}^T$ |
 //! | `lora_up.weight` | `[out, r, 1, ..]` | $A_{out}$ |
 //! | `lora_mid.weight` | `[r, r, *kernel]`, output rank first | the core seen through the kernel's factors |
-//! | `alpha` | | $s\thinspace r$ |
+//! | `alpha` | | $s\thinspace r$; a file without any has a scale of 1, as these programs take it |
 //!
 //! Where the ranks of input and output differ, the smaller one is filled up with zeros. What has no `lora_mid`, linear
 //! layers and kernels of size 1 among it, is [`Lora`](crate::peft::Lora); FLoRA on linear layers is written so.
@@ -102,7 +102,8 @@ pub fn load<T: Scalar, M: Module<T> + ?Sized>(
     let origin = Origin::file("lycoris::load", path);
     let checkpoint = Checkpoint::open(path)?;
     layout::check_free(&origin, model, name)?;
-    let names = Mangled::new(prefix, model.layers().into_iter().map(|(name, _)| name));
+    let mut names = Mangled::new(prefix, model.layers().into_iter().map(|(name, _)| name));
+    names.alphas = checkpoint.names().any(|name| name.ends_with(".alpha"));
     layout::read(&origin, &checkpoint, &names, &Required::default(), model, false)?.install(model, name)
 }
 
@@ -165,11 +166,13 @@ fn tucker_parts<T: Scalar>(flora: &FloraAdapter<T>) -> Result<BTreeMap<&'static 
 struct Mangled {
     prefix: String,
     layers: BTreeMap<String, Vec<String>>,
+    /// Whether every layer has an `alpha`; else none has.
+    alphas: bool,
 }
 
 impl Mangled {
     fn new(prefix: &str, names: impl Iterator<Item = String>) -> Self {
-        let mut mangled = Self { prefix: prefix.to_string(), layers: BTreeMap::new() };
+        let mut mangled = Self { prefix: prefix.to_string(), layers: BTreeMap::new(), alphas: true };
         for name in names {
             mangled.layers.entry(mangled.mangled(&name)).or_default().push(name);
         }
@@ -216,9 +219,12 @@ impl<T: Scalar> Layout<T> for Mangled {
         let rank = held.get(DOWN).and_then(|down| down.first()).copied().unwrap_or(1);
         let ones = vec![1; shape.len() - 2];
         let up = [&[shape[0], rank], &ones[..]].concat();
-        // PyTorch writes a number; a tensor of one is the same.
-        let alpha = held.get(ALPHA).filter(|alpha| alpha.as_slice() == [1]).cloned().unwrap_or_default();
-        let mut parts = Shapes::from([(UP.to_string(), up), (ALPHA.to_string(), alpha)]);
+        let mut parts = Shapes::from([(UP.to_string(), up)]);
+        if self.alphas {
+            // PyTorch writes a number; a tensor of one is the same.
+            let alpha = held.get(ALPHA).filter(|alpha| alpha.as_slice() == [1]).cloned().unwrap_or_default();
+            parts.insert(ALPHA.to_string(), alpha);
+        }
         if held.contains_key(MID) {
             parts.insert(DOWN.to_string(), [&[rank, shape[1]], &ones[..]].concat());
             parts.insert(MID.to_string(), [&[rank, rank], &shape[2..]].concat());
@@ -234,9 +240,9 @@ impl<T: Scalar> Layout<T> for Mangled {
                 Error::new(ErrorKind::Value, "lycoris::load", format!("layer {:?} has no {part:?}", site.name()))
             })
         };
-        let (down, up, alpha) = (take(DOWN)?, take(UP)?, take(ALPHA)?.to_vec()?[0].f64());
-        let (rank, mid) = (down.shape()[0], take(MID).ok());
-        let scale = alpha / rank as f64;
+        let (down, up) = (take(DOWN)?, take(UP)?);
+        let (rank, alpha, mid) = (down.shape()[0], take(ALPHA).ok(), take(MID).ok());
+        let scale = alpha.map_or(Ok(1.0), |alpha| Ok(alpha.to_vec()?[0].f64() / rank as f64))?;
         let Some(mid) = mid else {
             return Ok(Box::new(LoraAdapter::new(site, LoraForm::Channels, down, up, scale)?));
         };

@@ -152,6 +152,24 @@ impl Task {
         }
     }
 
+    /// What its classes mean, in the order of their numbers, for [`name_labels`](crate::models::TextClassifier::name_labels). A regression's one
+    /// output has a name too.
+    ///
+    /// ```
+    /// assert_eq!(tenfold::text::Task::Mrpc.label_names(), ["not_equivalent", "equivalent"]);
+    /// ```
+    pub fn label_names(self) -> Vec<String> {
+        let names: &[&str] = match self {
+            Self::Cola => &["unacceptable", "acceptable"],
+            Self::Sst2 => &["negative", "positive"],
+            Self::Mrpc => &["not_equivalent", "equivalent"],
+            Self::Qqp => &["not_duplicate", "duplicate"],
+            Self::Stsb => &["similarity"],
+            Self::Qnli | Self::Rte | Self::Mnli => self.classes(),
+        };
+        names.iter().map(|name| name.to_string()).collect()
+    }
+
     /// The outputs that a model needs: the number of classes, or 1 where labels are numbers.
     pub fn labels(self) -> usize {
         self.classes().len().max(1)
