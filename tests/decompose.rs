@@ -344,7 +344,7 @@ fn options_that_do_not_go_together_are_refused() -> Result {
 #[test]
 fn a_gpu_that_is_not_there_is_refused() -> Result {
     let case = Case::new(&small()?)?;
-    case.fails("--method st-hosvd --tol 0.1 --device cuda:99 --out parts", &["Device::cuda", "cuda:99"])
+    case.fails("--method st-hosvd --tol 0.1 --device cuda:99 --out parts", &["Device::cuda: "])
 }
 
 #[test]
