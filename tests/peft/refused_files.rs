@@ -239,8 +239,10 @@ fn files_of_lycoris_that_do_not_fit() {
     // Where no layer has one, the scale is 1.
     let merged = |alpha: Option<f64>| {
         let mut new = without("alpha");
-        for (layer, alpha) in ["stem", "up"].into_iter().filter_map(|layer| alpha.map(|alpha| (layer, alpha))) {
-            new.insert(&format!("x_{layer}.alpha"), &Tensor::from_vec(IxDyn(&[]), vec![alpha]).unwrap()).unwrap();
+        for name in original.names().filter(|name| name.ends_with("alpha")) {
+            if let Some(alpha) = alpha {
+                new.insert(name, &Tensor::from_vec(IxDyn(&[]), vec![alpha]).unwrap()).unwrap();
+            }
         }
         new.save(&file).unwrap();
         let mut model = Model::<f64>::new(1);
