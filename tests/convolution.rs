@@ -71,23 +71,22 @@ impl Problem {
 
     /// Every product of the convolution: the indices of y, x and w that meet.
     fn for_each_product(&self, mut f: impl FnMut(&[usize], &[usize], &[usize])) {
-        let kernel = self.all(1);
         let (output, modes) = (self.output(), self.modes.len());
-        let all = [&[self.batch], &output[..], &[self.groups, self.c_out, self.c_in], &kernel].concat();
-        for_each_index(&all, |i| {
-            let (o, rest) = i[1..].split_at(modes);
-            let (group, co, ci, k) = (rest[0], rest[1], rest[2], &rest[3..]);
+        for_each_index(&[&[self.batch], &output[..], &self.all(1)].concat(), |i| {
+            let (o, k) = i[1..].split_at(modes);
             let place = |m: usize| {
                 let [n, _, s, d, before, _] = self.modes[m];
                 (o[m] * s + k[m] * d).checked_sub(before).filter(|&i| i < n)
             };
-            if let Some(place) = (0..modes).map(place).collect::<Option<Vec<usize>>>() {
-                let (co, of_group) = (group * self.c_out + co, group * self.c_in + ci);
-                f(
-                    &[&[i[0]], o, &[co]].concat(),
-                    &[&[i[0]], &place[..], &[of_group]].concat(),
-                    &[&[co, ci], k].concat(),
-                );
+            let Some(place) = (0..modes).map(place).collect::<Option<Vec<usize>>>() else { return };
+            let (mut at_y, mut at_x) = ([&i[..1], o, &[0]].concat(), [&i[..1], &place[..], &[0]].concat());
+            let mut at_w = [&[0, 0], k].concat();
+            for co in 0..self.groups * self.c_out {
+                (at_y[modes + 1], at_w[0]) = (co, co);
+                for ci in 0..self.c_in {
+                    (at_x[modes + 1], at_w[1]) = (co / self.c_out * self.c_in + ci, ci);
+                    f(&at_y, &at_x, &at_w);
+                }
             }
         });
     }
