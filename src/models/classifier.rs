@@ -84,7 +84,7 @@ pub trait ImageClassifier<T: Scalar>: Module<T> {
     /// # Errors
     /// [`ErrorKind::Value`] unless there are as many as [`labels`](ImageClassifier::labels), each with a name of its own.
     fn name_labels(&mut self, names: &[String]) -> Result<()> {
-        labels::check("ImageClassifier::name_labels", self.labels(), names)
+        labels::check(self.labels(), names)
     }
 }
 

@@ -15,7 +15,7 @@ pub(super) fn read(num_labels: Option<usize>, id2label: Option<&BTreeMap<String,
     let Some(id2label) = id2label else { return (num_labels.unwrap_or(2), Vec::new()) };
     let name = |i: usize| id2label.get(&i.to_string())?.as_str().map(str::to_string);
     let names: Option<Vec<String>> = (0..id2label.len()).map(name).collect();
-    let named = names.filter(|names| check("config.json", names.len(), names).is_ok());
+    let named = names.filter(|names| check(names.len(), names).is_ok());
     let own = named.filter(|names| names.iter().enumerate().any(|(i, name)| *name != unnamed(i)));
     (id2label.len(), own.unwrap_or_default())
 }
@@ -33,9 +33,16 @@ pub(super) fn of(num_labels: usize, names: Vec<String>) -> Vec<String> {
     if names.len() == num_labels { names } else { Vec::new() }
 }
 
+/// Other names for so many classes.
+pub(super) fn rename(own: &mut Vec<String>, num_labels: usize, names: &[String]) -> Result<()> {
+    check(num_labels, names)?;
+    *own = names.to_vec();
+    Ok(())
+}
+
 /// An error unless these can be the names of so many classes.
-pub(super) fn check(operation: &'static str, num_labels: usize, names: &[String]) -> Result<()> {
-    let wrong = |message: String| Err(Error::new(ErrorKind::Value, operation, message));
+pub(super) fn check(num_labels: usize, names: &[String]) -> Result<()> {
+    let wrong = |message: String| Err(Error::new(ErrorKind::Value, "name_labels", message));
     if names.len() != num_labels {
         return wrong(format!("{} names for {num_labels} classes; needs one for each", names.len()));
     }
@@ -80,10 +87,10 @@ mod tests {
     #[test]
     fn a_class_has_one_name_of_its_own() {
         let names = |all: &[&str]| all.iter().map(|name| name.to_string()).collect::<Vec<_>>();
-        let message = |n: usize, all: &[&str]| check("x", n, &names(all)).unwrap_err().message().to_string();
+        let message = |n: usize, all: &[&str]| check(n, &names(all)).unwrap_err().message().to_string();
         assert_eq!(message(3, &["a", "b"]), "2 names for 3 classes; needs one for each");
         assert_eq!(message(3, &["a", "b", "a"]), "two classes are called \"a\"");
         assert!(message(2, &["a", ""]).contains("empty"));
-        assert!(check("x", 2, &names(&["a", "b"])).is_ok());
+        assert!(check(2, &names(&["a", "b"])).is_ok());
     }
 }

@@ -242,9 +242,7 @@ impl<T: Scalar> TextClassifier<T> for Bert<T> {
     }
 
     fn name_labels(&mut self, names: &[String]) -> Result<()> {
-        labels::check(NAME, self.config.num_labels, names)?;
-        self.config.label_names = names.to_vec();
-        Ok(())
+        labels::rename(&mut self.config.label_names, self.config.num_labels, names)
     }
 }
 

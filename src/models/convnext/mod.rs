@@ -299,9 +299,7 @@ impl<T: Scalar> ImageClassifier<T> for ConvNext<T> {
     }
 
     fn name_labels(&mut self, names: &[String]) -> Result<()> {
-        labels::check("ConvNext", self.config.num_labels, names)?;
-        self.config.label_names = names.to_vec();
-        Ok(())
+        labels::rename(&mut self.config.label_names, self.config.num_labels, names)
     }
 }
 
