@@ -91,15 +91,7 @@ fn download(model: &str, files: &Files<'_>) -> Result<PathBuf> {
 }
 
 #[cfg(feature = "hub")]
-fn download(model: &str, files: &Files<'_>) -> Result<PathBuf> {
-    // hf-hub panics without either.
-    if std::env::var_os("HF_HOME").is_none() && std::env::home_dir().is_none() {
-        let message = "there is no home directory to keep downloads in; set HF_HOME to a folder";
-        return Err(Error::new(ErrorKind::Io, NAME, message));
-    }
-    let endpoint = std::env::var("HF_ENDPOINT").unwrap_or_else(|_| "https://huggingface.co".into());
-    online::download(hf_hub::Cache::from_env(), endpoint, model, files)
-}
+use online::download;
 
 #[cfg(feature = "hub")]
 mod online {
@@ -112,8 +104,15 @@ mod online {
     /// The index of weights in several files.
     const INDEX: &str = "model.safetensors.index.json";
 
-    /// As [`locate`], for a name, with everything that the environment decides.
-    pub(super) fn download(cache: Cache, endpoint: String, model: &str, files: &Files<'_>) -> Result<PathBuf> {
+    /// As [`locate`], for a name. The environment says where the hub is, and where downloads are kept.
+    pub(super) fn download(model: &str, files: &Files<'_>) -> Result<PathBuf> {
+        // hf-hub panics without either.
+        if std::env::var_os("HF_HOME").is_none() && std::env::home_dir().is_none() {
+            let message = "there is no home directory to keep downloads in; set HF_HOME to a folder";
+            return Err(Error::new(ErrorKind::Io, NAME, message));
+        }
+        let endpoint = std::env::var("HF_ENDPOINT").unwrap_or_else(|_| "https://huggingface.co".into());
+        let cache = Cache::from_env();
         let cached = cache.model(model.to_string());
         // Of weights in several files the index comes last.
         let held = |file: &&str| cached.get(file).or_else(|| cached.get(INDEX).filter(|_| *file == WEIGHTS));

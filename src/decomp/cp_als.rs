@@ -237,7 +237,7 @@ impl<T: Scalar> CpAls<T> {
         x: &Tensor<T, D>,
         watch: impl FnMut(&Progress) -> ControlFlow<()>,
     ) -> Result<Fit<Cp<T, D>>> {
-        self.check(x)?;
+        let fixed = self.check(x)?;
         let non_negative = self.non_negative.modes(x.shape())?;
         let x = x.exact()?.to_contiguous()?;
         let observed = if self.skip_nan { Observed::new("CpAls::fit", &x)? } else { None };
@@ -246,32 +246,29 @@ impl<T: Scalar> CpAls<T> {
         check_norm("CpAls::fit", &x, norm)?;
         let unit = unit::<T>(norm);
         let x = &divided(&x, unit)?;
-        let fixed = (0..x.order()).map(|mode| self.fixed.contains(&mode)).collect();
         let problem = Problem { x, mask: mask.as_ref(), norm: norm / unit, unit, non_negative, fixed };
         best_of(self.starts, self.sweeps.most, watch, |attempt, watch| {
             self.run(&problem, self.first_factors(&problem, attempt)?, watch)
         })
     }
 
-    fn check<D: Dimension>(&self, x: &Tensor<T, D>) -> Result<()> {
+    /// Which factors stay, mode by mode.
+    fn check<D: Dimension>(&self, x: &Tensor<T, D>) -> Result<Vec<bool>> {
         check_not_empty("CpAls::fit", x.shape())?;
         let most = x.len() / x.shape().iter().max().copied().unwrap_or(1);
         if self.rank == 0 || self.rank > most {
             let message = format!("rank {}: a tensor of shape {:?} takes ranks from 1 to {most}", self.rank, x.shape());
             return Err(Error::new(ErrorKind::Rank, "CpAls::fit", message));
         }
-        if let Some(mode) = self.fixed.iter().find(|&&mode| mode >= x.order()) {
-            let message = format!("mode {mode} does not exist in a tensor of shape {:?}", x.shape());
-            return Err(Error::shape("CpAls::fixed_modes", message));
-        }
+        let fixed = chosen("CpAls::fixed_modes", &self.fixed, x.shape())?;
         let wrong = |message: &str| Err(Error::new(ErrorKind::Value, "CpAls::fixed_modes", message));
         if !self.fixed.is_empty() && !matches!(self.start, CpStart::Given(_)) {
             return wrong("factors are to stay as they are, and none are given; give them with CpStart::Given");
         }
-        if (0..x.order()).all(|mode| self.fixed.contains(&mode)) {
+        if !fixed.contains(&false) {
             return wrong("the factors of all modes are to stay as they are: none is left to find");
         }
-        Ok(())
+        Ok(fixed)
     }
 
     fn first_factors<D: Dimension>(&self, problem: &Problem<'_, T, D>, attempt: usize) -> Result<Vec<Tensor<T, Ix2>>> {
@@ -422,13 +419,16 @@ impl NonNegative {
         match self {
             NonNegative::None => Ok(vec![false; shape.len()]),
             NonNegative::All => Ok(vec![true; shape.len()]),
-            NonNegative::Modes(modes) => {
-                if let Some(mode) = modes.iter().find(|&&m| m >= shape.len()) {
-                    let message = format!("mode {mode} does not exist in a tensor of shape {shape:?}");
-                    return Err(Error::shape("CpAls::non_negative_modes", message));
-                }
-                Ok((0..shape.len()).map(|m| modes.contains(&m)).collect())
-            }
+            NonNegative::Modes(modes) => chosen("CpAls::non_negative_modes", modes, shape),
         }
     }
+}
+
+/// Mode by mode, whether it is among those named.
+fn chosen(operation: &'static str, modes: &[usize], shape: &[usize]) -> Result<Vec<bool>> {
+    if let Some(mode) = modes.iter().find(|&&mode| mode >= shape.len()) {
+        let message = format!("mode {mode} does not exist in a tensor of shape {shape:?}");
+        return Err(Error::shape(operation, message));
+    }
+    Ok((0..shape.len()).map(|mode| modes.contains(&mode)).collect())
 }
